@@ -1,0 +1,1 @@
+//! Wire types, error table, OCIDs and request signing of the OCI API.

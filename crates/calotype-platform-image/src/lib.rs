@@ -1,0 +1,1 @@
+//! Builds bootable platform images from Debian packages.

@@ -1,0 +1,1 @@
+//! The region: HTTP wire, rules, workflows and catalog.

@@ -1,0 +1,1 @@
+//! The image store: chunks, packs, manifests, collection and verification.

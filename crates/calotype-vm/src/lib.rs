@@ -1,0 +1,1 @@
+//! Virtual machines: QEMU processes, their control sockets and the disks served to them.

@@ -1,0 +1,3 @@
+//! The calotype command: runs a region and talks to one.
+
+fn main() {}
