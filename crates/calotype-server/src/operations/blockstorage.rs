@@ -1,0 +1,45 @@
+//! Block storage: boot volumes.
+
+use http::Method;
+
+use super::{Body, LIMIT, Operation, PAGE, Service, Target, optional};
+use crate::app::boot_volumes;
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "GetBootVolume",
+        service: Service::Blockstorage,
+        method: Method::GET,
+        path: "/20160918/bootVolumes/{bootVolumeId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("VOLUME_INSPECT", Target::Path("bootVolumeId"))],
+        handler: handler!(boot_volumes::get),
+    },
+    Operation {
+        name: "ListBootVolumes",
+        service: Service::Blockstorage,
+        method: Method::GET,
+        path: "/20160918/bootVolumes",
+        query: &[
+            optional("availabilityDomain"),
+            optional("compartmentId"),
+            LIMIT,
+            PAGE,
+            optional("volumeGroupId"),
+        ],
+        body: Body::None,
+        permissions: &[("VOLUME_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(boot_volumes::list),
+    },
+    Operation {
+        name: "DeleteBootVolume",
+        service: Service::Blockstorage,
+        method: Method::DELETE,
+        path: "/20160918/bootVolumes/{bootVolumeId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("VOLUME_DELETE", Target::Path("bootVolumeId"))],
+        handler: handler!(boot_volumes::delete),
+    },
+];

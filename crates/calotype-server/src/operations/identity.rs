@@ -1,0 +1,102 @@
+//! Identity: tenancy, compartments, domains and regions.
+
+use http::Method;
+
+use super::{
+    Body, COMPARTMENT, LIMIT, Operation, PAGE, SORT_ORDER, Service, Target, one_of, optional,
+    required,
+};
+use crate::app::identity;
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "GetTenancy",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/tenancies/{tenancyId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("TENANCY_INSPECT", Target::Path("tenancyId"))],
+        handler: handler!(identity::get_tenancy),
+    },
+    Operation {
+        name: "ListCompartments",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/compartments",
+        query: &[
+            COMPARTMENT,
+            PAGE,
+            LIMIT,
+            one_of("accessLevel", &["ANY", "ACCESSIBLE"]),
+            optional("compartmentIdInSubtree"),
+            optional("name"),
+            one_of("sortBy", &["TIMECREATED", "NAME"]),
+            SORT_ORDER,
+            one_of("lifecycleState", &["CREATING", "ACTIVE", "INACTIVE", "DELETING", "DELETED"]),
+        ],
+        body: Body::None,
+        permissions: &[("COMPARTMENT_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(identity::list_compartments),
+    },
+    Operation {
+        name: "GetCompartment",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/compartments/{compartmentId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("COMPARTMENT_INSPECT", Target::Path("compartmentId"))],
+        handler: handler!(identity::get_compartment),
+    },
+    Operation {
+        name: "CreateCompartment",
+        service: Service::Identity,
+        method: Method::POST,
+        path: "/20160918/compartments",
+        query: &[],
+        body: Body::Json,
+        permissions: &[("COMPARTMENT_CREATE", Target::Body("compartmentId"))],
+        handler: handler!(identity::create_compartment),
+    },
+    Operation {
+        name: "ListAvailabilityDomains",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/availabilityDomains",
+        query: &[COMPARTMENT],
+        body: Body::None,
+        permissions: &[("COMPARTMENT_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(identity::list_availability_domains),
+    },
+    Operation {
+        name: "ListFaultDomains",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/faultDomains",
+        query: &[COMPARTMENT, required("availabilityDomain")],
+        body: Body::None,
+        permissions: &[("COMPARTMENT_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(identity::list_fault_domains),
+    },
+    Operation {
+        name: "ListRegions",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/regions",
+        query: &[],
+        body: Body::None,
+        permissions: &[],
+        handler: handler!(identity::list_regions),
+    },
+    Operation {
+        name: "ListRegionSubscriptions",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/tenancies/{tenancyId}/regionSubscriptions",
+        query: &[],
+        body: Body::None,
+        permissions: &[("TENANCY_INSPECT", Target::Path("tenancyId"))],
+        handler: handler!(identity::list_region_subscriptions),
+    },
+];
