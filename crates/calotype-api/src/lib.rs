@@ -1,1 +1,32 @@
-//! Wire types, error table, OCIDs and request signing of the OCI API.
+//! The OCI API as types: what travels on the wire, and nothing that happens because of it.
+//!
+//! * [`images`], [`instances`], … hold the wire types, one file per resource. Requests refuse what they do not
+//!   know; responses write `null` for what is absent, and read back equal to what was written, so that they can be
+//!   stored.
+//! * [`body`] reads a request's JSON and names the field that is wrong.
+//! * [`error`] is the only table of error codes and statuses.
+//! * [`ocid`] is the only place that knows the form of an identifier.
+//! * [`sign`] signs requests and verifies signatures.
+//!
+//! This crate does no I/O, reads no clock and runs no task: whoever needs the time passes it in.
+
+pub mod body;
+pub mod boot_volumes;
+pub mod console_histories;
+pub mod error;
+pub mod identity;
+pub mod images;
+pub mod instances;
+pub mod networks;
+pub mod ocid;
+pub mod shapes;
+pub mod sources;
+pub mod tags;
+pub mod text;
+pub mod time;
+pub mod wire_enum;
+pub mod work_requests;
+
+pub use error::{ApiError, ErrorCode};
+pub use ocid::Ocid;
+pub use time::Time;

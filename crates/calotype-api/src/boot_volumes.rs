@@ -1,0 +1,95 @@
+//! Boot volumes and what they are attached to.
+
+#![expect(missing_docs, reason = "field names are those of the public OCI API reference")]
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ocid::Ocid;
+use crate::tags::{DefinedTags, FreeformTags};
+use crate::time::Time;
+use crate::wire_enum::wire_enum;
+
+/// The disk an instance boots from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootVolume {
+    pub id: Ocid,
+    #[serde(rename = "autoTunedVpusPerGB")]
+    pub auto_tuned_vpus_per_gb: Option<u64>,
+    pub autotune_policies: Option<Vec<Value>>,
+    pub availability_domain: String,
+    pub boot_volume_replicas: Option<Vec<Value>>,
+    pub cluster_placement_group_id: Option<Ocid>,
+    pub compartment_id: Ocid,
+    #[serde(default)]
+    pub defined_tags: DefinedTags,
+    pub display_name: String,
+    #[serde(default)]
+    pub freeform_tags: FreeformTags,
+    pub image_id: Option<Ocid>,
+    pub is_auto_tune_enabled: Option<bool>,
+    pub is_hydrated: bool,
+    pub kms_key_id: Option<Ocid>,
+    pub lifecycle_state: BootVolumeState,
+    #[serde(rename = "sizeInGBs")]
+    pub size_in_gbs: u64,
+    /// Megabytes: 1,024 for each of `sizeInGBs`.
+    #[serde(rename = "sizeInMBs")]
+    pub size_in_mbs: u64,
+    pub source_details: Option<Value>,
+    #[serde(default)]
+    pub system_tags: DefinedTags,
+    pub time_created: Time,
+    pub volume_group_id: Option<Ocid>,
+    #[serde(rename = "vpusPerGB")]
+    pub vpus_per_gb: Option<u64>,
+}
+
+/// A boot volume attached to an instance; its id is the instance's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BootVolumeAttachment {
+    pub id: Ocid,
+    pub availability_domain: String,
+    pub boot_volume_id: Ocid,
+    pub compartment_id: Ocid,
+    pub display_name: String,
+    pub encryption_in_transit_type: Option<EncryptionInTransitType>,
+    pub instance_id: Ocid,
+    pub is_encryption_in_transit_enabled: Option<bool>,
+    pub is_pv_encryption_in_transit_enabled: Option<bool>,
+    pub lifecycle_state: AttachmentState,
+    pub time_created: Time,
+    pub time_updated: Option<Time>,
+}
+
+wire_enum! {
+    /// The states of a boot volume.
+    BootVolumeState {
+        Provisioning = "PROVISIONING",
+        Restoring = "RESTORING",
+        Available = "AVAILABLE",
+        Terminating = "TERMINATING",
+        Terminated = "TERMINATED",
+        Faulty = "FAULTY",
+    }
+}
+
+wire_enum! {
+    /// The states of an attachment, of volumes and of network cards.
+    AttachmentState {
+        Attaching = "ATTACHING",
+        Attached = "ATTACHED",
+        Detaching = "DETACHING",
+        Detached = "DETACHED",
+    }
+}
+
+wire_enum! {
+    /// Who encrypts between host and volume.
+    EncryptionInTransitType {
+        None = "NONE",
+        BmEncryptionInTransit = "BM_ENCRYPTION_IN_TRANSIT",
+    }
+}
