@@ -1,1 +1,2 @@
 //! The region: HTTP wire, rules, workflows and catalog.
+pub mod db;

@@ -1,0 +1,182 @@
+//! A batch is written whole or not at all, and only if every precondition in it holds.
+
+use sqlx::AnyConnection;
+use uuid::Uuid;
+
+use super::document::{Document, Versioned};
+use super::error::{Error, ErrorKind};
+
+const INSERT: &str = "INSERT INTO document (kind, id, parent_id, compartment_id, state, name, \
+     time_created_us, version, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+     ON CONFLICT (kind, id) DO NOTHING";
+const REPLACE: &str = "UPDATE document SET parent_id = $1, compartment_id = $2, state = $3, \
+     name = $4, time_created_us = $5, version = version + 1, body = $6 \
+     WHERE kind = $7 AND id = $8 AND version = $9";
+const DELETE: &str = "DELETE FROM document WHERE kind = $1 AND id = $2 AND version = $3";
+// A write, not a read: on an engine that checks versions at commit it also takes the row's lock.
+const REQUIRE: &str =
+    "UPDATE document SET version = version WHERE kind = $1 AND id = $2 AND version = $3";
+
+/// Every statement a batch can run, for the test that prepares them all.
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 4] = [INSERT, REPLACE, DELETE, REQUIRE];
+
+/// A list of writes for [`Db::apply`](super::Db::apply), in order.
+#[derive(Debug, Default)]
+#[must_use = "a batch does nothing until it is applied"]
+pub struct Batch {
+    writes: Vec<Write>,
+}
+
+#[derive(Debug)]
+struct Write {
+    kind: &'static str,
+    id: String,
+    change: Change,
+}
+
+#[derive(Debug)]
+enum Change {
+    Insert(Row),
+    Replace(Row, i64),
+    Delete(i64),
+    Require(i64),
+    /// Found out when the batch was put together, told when it is applied.
+    Unwritable(serde_json::Error),
+}
+
+#[derive(Debug)]
+struct Row {
+    parent_id: String,
+    compartment_id: String,
+    state: String,
+    name: String,
+    time_created_us: i64,
+    body: String,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Writes a new document; a conflict if its id exists.
+    pub fn insert<T: Document>(self, document: &T) -> Self {
+        self.with(document, Change::Insert)
+    }
+
+    /// Writes `document.value` in place of the version that was read; a conflict if that has been
+    /// replaced or deleted meanwhile.
+    pub fn replace<T: Document>(self, document: &Versioned<T>) -> Self {
+        self.with(&document.value, |row| Change::Replace(row, document.version))
+    }
+
+    /// Deletes the version that was read; a conflict if that has been replaced or deleted meanwhile.
+    pub fn delete<T: Document>(mut self, document: &Versioned<T>) -> Self {
+        self.push::<T>(document.value.id(), Change::Delete(document.version));
+        self
+    }
+
+    /// Writes nothing, but the batch fails if the version that was read is no longer the current.
+    pub fn require<T: Document>(mut self, document: &Versioned<T>) -> Self {
+        self.push::<T>(document.value.id(), Change::Require(document.version));
+        self
+    }
+
+    /// Adds all writes of `other` behind these.
+    pub fn and(mut self, other: Self) -> Self {
+        self.writes.extend(other.writes);
+        self
+    }
+
+    fn with<T: Document>(mut self, document: &T, change: impl FnOnce(Row) -> Change) -> Self {
+        let change = match Row::of(document) {
+            Ok(row) => change(row),
+            Err(error) => Change::Unwritable(error),
+        };
+        self.push::<T>(document.id(), change);
+        self
+    }
+
+    fn push<T: Document>(&mut self, id: String, change: Change) {
+        self.writes.push(Write { kind: T::KIND, id, change });
+    }
+
+    /// Runs every write inside the transaction of `connection`, up to the first that fails.
+    pub(super) async fn run(self, connection: &mut AnyConnection) -> Result<(), Error> {
+        for write in self.writes {
+            write.run(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Write {
+    async fn run(self, connection: &mut AnyConnection) -> Result<(), Error> {
+        let Self { kind, id, change } = self;
+        let query = match change {
+            Change::Insert(row) => sqlx::query(INSERT)
+                .bind(kind)
+                .bind(id.clone())
+                .bind(row.parent_id)
+                .bind(row.compartment_id)
+                .bind(row.state)
+                .bind(row.name)
+                .bind(row.time_created_us)
+                .bind(first_version())
+                .bind(row.body),
+            Change::Replace(row, version) => sqlx::query(REPLACE)
+                .bind(row.parent_id)
+                .bind(row.compartment_id)
+                .bind(row.state)
+                .bind(row.name)
+                .bind(row.time_created_us)
+                .bind(row.body)
+                .bind(kind)
+                .bind(id.clone())
+                .bind(version),
+            Change::Delete(version) => {
+                sqlx::query(DELETE).bind(kind).bind(id.clone()).bind(version)
+            }
+            Change::Require(version) => {
+                sqlx::query(REQUIRE).bind(kind).bind(id.clone()).bind(version)
+            }
+            Change::Unwritable(error) => {
+                return Err(Error {
+                    kind: ErrorKind::Unwritable { kind: kind.to_owned(), id },
+                    source: Some(Box::new(error)),
+                });
+            }
+        };
+        if query.execute(connection).await?.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(ErrorKind::Conflict { kind: kind.to_owned(), id }.into())
+        }
+    }
+}
+
+impl Row {
+    fn of<T: Document>(document: &T) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            parent_id: document.parent_id().unwrap_or_default(),
+            compartment_id: document.compartment_id().unwrap_or_default(),
+            state: document.state().unwrap_or_default(),
+            name: document.name().unwrap_or_default(),
+            time_created_us: document.time_created().as_microsecond(),
+            body: serde_json::to_string(document)?,
+        })
+    }
+}
+
+/// Random, so that a document deleted and inserted again under its id has a version that nobody
+/// who saw the first can hold; 61 bits, so that counting up from it never overflows.
+fn first_version() -> i64 {
+    (Uuid::new_v4().as_u64_pair().0 >> 3).cast_signed()
+}

@@ -1,0 +1,285 @@
+//! Lists: filter, order, and pages that stay put while documents come and go.
+//!
+//! A page begins after the *key* of the last document of the page before (its sort columns and id),
+//! not at a count, so that nothing is shown twice or skipped because something else was inserted
+//! or deleted between two requests.
+
+use std::fmt;
+
+use data_encoding::BASE64URL_NOPAD;
+
+use super::error::{Error, ErrorKind};
+
+/// Most documents in one page, whatever was asked for.
+pub const PAGE_DOCUMENTS_MAX: usize = 1000;
+/// Longest page token that is looked at, in bytes.
+pub const PAGE_TOKEN_BYTES_MAX: usize = 4096;
+/// Most states one query may ask for.
+const STATES_MAX: usize = 16;
+
+const TOKEN_VERSION: u8 = 1;
+const FINGERPRINT_BYTES: usize = 8;
+
+/// What a list is ordered by; documents alike in it are ordered by time, then id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortKey {
+    /// When they were created.
+    TimeCreated,
+    /// Their name, by bytes.
+    Name,
+}
+
+/// Which way a list runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortOrder {
+    /// Oldest or smallest first.
+    Ascending,
+    /// Newest or greatest first.
+    Descending,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    /// By what.
+    pub key: SortKey,
+    /// Which way.
+    pub order: SortOrder,
+}
+
+impl Sort {
+    /// Newest first.
+    pub const NEWEST: Self = Self { key: SortKey::TimeCreated, order: SortOrder::Descending };
+}
+
+/// What to list: every filter that is set must hold. Newest first unless told otherwise.
+#[derive(Debug, Clone)]
+#[must_use = "a query does nothing until it is listed"]
+pub struct Query {
+    parent_id: Option<String>,
+    compartment_id: Option<String>,
+    states: Vec<String>,
+    name: Option<String>,
+    sort: Sort,
+    limit: usize,
+    after: Option<PageToken>,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            parent_id: None,
+            compartment_id: None,
+            states: Vec::new(),
+            name: None,
+            sort: Sort::NEWEST,
+            limit: PAGE_DOCUMENTS_MAX,
+            after: None,
+        }
+    }
+}
+
+impl Query {
+    /// Everything of a kind.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only what belongs to this document.
+    pub fn parent(mut self, id: impl Into<String>) -> Self {
+        self.parent_id = Some(id.into());
+        self
+    }
+
+    /// Only what lies in this compartment.
+    pub fn compartment(mut self, id: impl Into<String>) -> Self {
+        self.compartment_id = Some(id.into());
+        self
+    }
+
+    /// Only what lies in no compartment: what the region itself offers.
+    pub fn in_no_compartment(self) -> Self {
+        self.compartment("")
+    }
+
+    /// Only what is in this state; said twice, in either.
+    pub fn state(mut self, state: impl Into<String>) -> Self {
+        debug_assert!(
+            self.states.len() < STATES_MAX,
+            "a query asks for at most {STATES_MAX} states"
+        );
+        self.states.push(state.into());
+        self
+    }
+
+    /// Only what has exactly this name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The order.
+    pub const fn sort(mut self, sort: Sort) -> Self {
+        self.sort = sort;
+        self
+    }
+
+    /// At most this many in a page; between 1 and [`PAGE_DOCUMENTS_MAX`], more is cut to that.
+    pub fn limit(mut self, documents: usize) -> Self {
+        self.limit = documents.clamp(1, PAGE_DOCUMENTS_MAX);
+        self
+    }
+
+    /// The page that follows the one which gave this token.
+    pub fn after(mut self, token: Option<PageToken>) -> Self {
+        self.after = token;
+        self
+    }
+
+    pub(super) const fn page_limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The statement for `kind` and its arguments, in order. One document more than the page holds
+    /// is asked for: whether it exists tells whether there is another page.
+    pub(super) fn statement(&self, kind: &str) -> Result<(String, Vec<Argument>), Error> {
+        let mut sql =
+            "SELECT body, version, id, name, time_created_us FROM document WHERE ".to_owned();
+        let mut arguments = vec![];
+        let mut place = |argument: Argument| {
+            arguments.push(argument);
+            format!("${}", arguments.len())
+        };
+        sql += &format!("kind = {}", place(Argument::Text(kind.to_owned())));
+        let filters = [
+            ("parent_id", &self.parent_id),
+            ("compartment_id", &self.compartment_id),
+            ("name", &self.name),
+        ];
+        for (column, wanted) in filters {
+            if let Some(wanted) = wanted {
+                sql += &format!(" AND {column} = {}", place(Argument::Text(wanted.clone())));
+            }
+        }
+        if !self.states.is_empty() {
+            let states: Vec<_> =
+                self.states.iter().map(|state| place(Argument::Text(state.clone()))).collect();
+            sql += &format!(" AND state IN ({})", states.join(", "));
+        }
+        if let Some(token) = &self.after {
+            let key = token.key(self.fingerprint(kind))?;
+            let beyond = if self.sort.order == SortOrder::Ascending { ">" } else { "<" };
+            let time = place(Argument::Integer(key.time_created_us));
+            let id = place(Argument::Text(key.id));
+            sql += &match self.sort.key {
+                SortKey::TimeCreated => {
+                    format!(" AND (time_created_us, id) {beyond} ({time}, {id})")
+                }
+                SortKey::Name => format!(
+                    " AND (name, time_created_us, id) {beyond} ({}, {time}, {id})",
+                    place(Argument::Text(key.name))
+                ),
+            };
+        }
+        let way = if self.sort.order == SortOrder::Ascending { "ASC" } else { "DESC" };
+        if self.sort.key == SortKey::Name {
+            sql += &format!(" ORDER BY name {way}, time_created_us {way}, id {way}");
+        } else {
+            sql += &format!(" ORDER BY time_created_us {way}, id {way}");
+        }
+        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX).saturating_add(1);
+        sql += &format!(" LIMIT {}", place(Argument::Integer(limit)));
+        Ok((sql, arguments))
+    }
+
+    pub(super) fn token(&self, kind: &str, key: &Key) -> PageToken {
+        let mut bytes = vec![TOKEN_VERSION];
+        bytes.extend(self.fingerprint(kind));
+        bytes.extend(key.time_created_us.to_be_bytes());
+        let id_bytes = u16::try_from(key.id.len()).unwrap_or(u16::MAX);
+        bytes.extend(id_bytes.to_be_bytes());
+        bytes.extend(key.id.as_bytes());
+        if self.sort.key == SortKey::Name {
+            bytes.extend(key.name.as_bytes());
+        }
+        PageToken(BASE64URL_NOPAD.encode(&bytes))
+    }
+
+    /// Ties a token to the list that made it: all but limit and position.
+    fn fingerprint(&self, kind: &str) -> [u8; FINGERPRINT_BYTES] {
+        let list = (kind, &self.parent_id, &self.compartment_id, &self.states, &self.name);
+        let order = (self.sort.key == SortKey::Name, self.sort.order == SortOrder::Ascending);
+        let hash = blake3::hash(format!("{list:?} {order:?}").as_bytes());
+        let mut fingerprint = [0; FINGERPRINT_BYTES];
+        fingerprint.copy_from_slice(&hash.as_bytes()[..FINGERPRINT_BYTES]);
+        fingerprint
+    }
+}
+
+/// An argument of a statement.
+#[derive(Debug)]
+pub(super) enum Argument {
+    Text(String),
+    Integer(i64),
+}
+
+/// Where a document stands in a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) time_created_us: i64,
+    pub(super) id: String,
+    /// Empty unless the list is ordered by name.
+    pub(super) name: String,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The documents, in order.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<PageToken>,
+}
+
+/// Where a page begins, for the caller to send back. It hides nothing that the page before did not
+/// show and grants nothing: the filters of the list it is sent with apply as always. One that a
+/// caller made up is refused or begins elsewhere in that caller's own list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageToken(String);
+
+impl PageToken {
+    /// Takes what a client sent; whether it is a token of the list is seen when it is used.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.is_empty() || text.len() > PAGE_TOKEN_BYTES_MAX {
+            return Err(ErrorKind::InvalidPageToken.into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn key(&self, fingerprint: [u8; FINGERPRINT_BYTES]) -> Result<Key, Error> {
+        self.decode(fingerprint).ok_or_else(|| ErrorKind::InvalidPageToken.into())
+    }
+
+    fn decode(&self, fingerprint: [u8; FINGERPRINT_BYTES]) -> Option<Key> {
+        let bytes = BASE64URL_NOPAD.decode(self.0.as_bytes()).ok()?;
+        let (version, rest) = bytes.split_first()?;
+        let (list, rest) = rest.split_at_checked(FINGERPRINT_BYTES)?;
+        if *version != TOKEN_VERSION || list != fingerprint {
+            return None;
+        }
+        let (time, rest) = rest.split_first_chunk()?;
+        let (id_bytes, rest) = rest.split_first_chunk()?;
+        let (id, name) = rest.split_at_checked(usize::from(u16::from_be_bytes(*id_bytes)))?;
+        // PostgreSQL refuses NUL in text: such a token is wrong, not the engine.
+        let text = |bytes: &[u8]| {
+            String::from_utf8(bytes.to_vec()).ok().filter(|text| !text.contains('\0'))
+        };
+        Some(Key { time_created_us: i64::from_be_bytes(*time), id: text(id)?, name: text(name)? })
+    }
+}
+
+impl fmt::Display for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
