@@ -1,0 +1,51 @@
+//! Raw disks: the file is the disk. Holes of the file are zeros.
+
+use crate::limits::VIRTUAL_SIZE_BYTES_MAX;
+use crate::{
+    Disk, Error, ErrorKind, Extent, ExtentKind, Result, Source, check_offset, check_range,
+};
+
+/// A raw disk.
+pub struct Raw {
+    source: Box<dyn Source>,
+    size_bytes: u64,
+}
+
+impl Raw {
+    /// The disk whose bytes are those of `source`. Longer than [`VIRTUAL_SIZE_BYTES_MAX`] is
+    /// [`ErrorKind::OutOfBounds`].
+    pub fn open(source: Box<dyn Source>) -> Result<Self> {
+        let size_bytes = source.length_bytes();
+        if size_bytes > VIRTUAL_SIZE_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::OutOfBounds,
+                format!("raw disk of {size_bytes} bytes, over {VIRTUAL_SIZE_BYTES_MAX}"),
+            ));
+        }
+        Ok(Self { source, size_bytes })
+    }
+}
+
+impl Disk for Raw {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        check_range(self.size_bytes, offset, buf.len())?;
+        self.source
+            .read_at(offset, buf)
+            .map_err(|error| Error::io(format!("reading raw disk at offset {offset}"), error))
+    }
+
+    fn extent_at(&self, offset: u64) -> Result<Extent> {
+        check_offset(self.size_bytes, offset)?;
+        let (length_bytes, is_data) = self
+            .source
+            .extent_at(offset)
+            .map_err(|error| Error::io(format!("mapping raw disk at offset {offset}"), error))?;
+        // A source that answers nonsense must not make a caller loop for ever.
+        let length_bytes = length_bytes.clamp(1, self.size_bytes - offset);
+        Ok(Extent { length_bytes, kind: if is_data { ExtentKind::Data } else { ExtentKind::Zero } })
+    }
+}

@@ -1,0 +1,33 @@
+//! The bytes of a file, positioned, as the caller provides them.
+
+/// Bytes of a file, positioned; the crate never opens anything itself.
+pub trait Source: Send + Sync {
+    /// The length, fixed for as long as the source is in use.
+    fn length_bytes(&self) -> u64;
+
+    /// Fills `buf` from `offset`, or fails.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()>;
+
+    /// The run that starts at `offset`: its length and whether it is data (a hole if not).
+    ///
+    /// By default everything is data.
+    fn extent_at(&self, offset: u64) -> std::io::Result<(u64, bool)> {
+        Ok((self.length_bytes().saturating_sub(offset), true))
+    }
+}
+
+/// A file that is already in memory.
+impl Source for Vec<u8> {
+    fn length_bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buf.len())?))
+            .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+}
