@@ -40,7 +40,7 @@ pub use self::query::{
 /// Connections that only read; more than a few do not make SQLite faster.
 const READERS_MAX: u32 = 4;
 /// How long a writer waits for its turn before it is told that the catalog fails.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
+const TURN_WAIT_MAX: Duration = Duration::from_mins(1);
 
 const GET: &str = "SELECT body, version FROM document WHERE kind = $1 AND id = $2";
 
@@ -104,7 +104,8 @@ impl Db {
     /// The document of this id, if there is one.
     pub async fn get<T: Document>(&self, id: &str) -> Result<Option<Versioned<T>>, Error> {
         let row = sqlx::query(GET).bind(T::KIND).bind(id).fetch_optional(&self.readers).await?;
-        row.map(|row| decode::<T>(id, row.try_get("body")?, row.try_get("version")?)).transpose()
+        row.map(|row| decode::<T>(id, &row.try_get::<String, _>("body")?, row.try_get("version")?))
+            .transpose()
     }
 
     /// A page of the documents that match.
@@ -134,7 +135,7 @@ impl Db {
         };
         let items = rows.into_iter().map(|row| {
             let id: String = row.try_get("id")?;
-            decode::<T>(&id, row.try_get("body")?, row.try_get("version")?)
+            decode::<T>(&id, &row.try_get::<String, _>("body")?, row.try_get("version")?)
         });
         Ok(Page { items: items.collect::<Result<_, Error>>()?, next })
     }
@@ -198,8 +199,8 @@ async fn connect(
     Ok(pool.connect_with(options).await?)
 }
 
-fn decode<T: Document>(id: &str, body: String, version: i64) -> Result<Versioned<T>, Error> {
-    match serde_json::from_str(&body) {
+fn decode<T: Document>(id: &str, body: &str, version: i64) -> Result<Versioned<T>, Error> {
+    match serde_json::from_str(body) {
         Ok(value) => Ok(Versioned { value, version }),
         Err(error) => Err(Error {
             kind: ErrorKind::Corrupt { kind: T::KIND.to_owned(), id: id.to_owned() },

@@ -143,53 +143,57 @@ impl Query {
     /// The statement for `kind` and its arguments, in order. One document more than the page holds
     /// is asked for: whether it exists tells whether there is another page.
     pub(super) fn statement(&self, kind: &str) -> Result<(String, Vec<Argument>), Error> {
-        let mut sql =
-            "SELECT body, version, id, name, time_created_us FROM document WHERE ".to_owned();
-        let mut arguments = vec![];
-        let mut place = |argument: Argument| {
-            arguments.push(argument);
-            format!("${}", arguments.len())
-        };
-        sql += &format!("kind = {}", place(Argument::Text(kind.to_owned())));
-        let filters = [
+        let mut arguments = Arguments::default();
+        let mut conditions = vec![format!("kind = {}", arguments.text(kind))];
+        for (column, wanted) in [
             ("parent_id", &self.parent_id),
             ("compartment_id", &self.compartment_id),
             ("name", &self.name),
-        ];
-        for (column, wanted) in filters {
+        ] {
             if let Some(wanted) = wanted {
-                sql += &format!(" AND {column} = {}", place(Argument::Text(wanted.clone())));
+                conditions.push(format!("{column} = {}", arguments.text(wanted)));
             }
         }
         if !self.states.is_empty() {
-            let states: Vec<_> =
-                self.states.iter().map(|state| place(Argument::Text(state.clone()))).collect();
-            sql += &format!(" AND state IN ({})", states.join(", "));
+            let states: Vec<_> = self.states.iter().map(|state| arguments.text(state)).collect();
+            conditions.push(format!("state IN ({})", states.join(", ")));
         }
         if let Some(token) = &self.after {
-            let key = token.key(self.fingerprint(kind))?;
-            let beyond = if self.sort.order == SortOrder::Ascending { ">" } else { "<" };
-            let time = place(Argument::Integer(key.time_created_us));
-            let id = place(Argument::Text(key.id));
-            sql += &match self.sort.key {
-                SortKey::TimeCreated => {
-                    format!(" AND (time_created_us, id) {beyond} ({time}, {id})")
-                }
-                SortKey::Name => format!(
-                    " AND (name, time_created_us, id) {beyond} ({}, {time}, {id})",
-                    place(Argument::Text(key.name))
-                ),
-            };
+            conditions.push(self.beyond(&token.key(self.fingerprint(kind))?, &mut arguments));
         }
-        let way = if self.sort.order == SortOrder::Ascending { "ASC" } else { "DESC" };
-        if self.sort.key == SortKey::Name {
-            sql += &format!(" ORDER BY name {way}, time_created_us {way}, id {way}");
-        } else {
-            sql += &format!(" ORDER BY time_created_us {way}, id {way}");
-        }
+        let way = match self.sort.order {
+            SortOrder::Ascending => "ASC",
+            SortOrder::Descending => "DESC",
+        };
+        let order = match self.sort.key {
+            SortKey::TimeCreated => format!("time_created_us {way}, id {way}"),
+            SortKey::Name => format!("name {way}, time_created_us {way}, id {way}"),
+        };
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX).saturating_add(1);
-        sql += &format!(" LIMIT {}", place(Argument::Integer(limit)));
-        Ok((sql, arguments))
+        let sql = format!(
+            "SELECT body, version, id, name, time_created_us FROM document \
+             WHERE {} ORDER BY {order} LIMIT {}",
+            conditions.join(" AND "),
+            arguments.integer(limit)
+        );
+        Ok((sql, arguments.0))
+    }
+
+    /// The condition of being behind `key` in the list.
+    fn beyond(&self, key: &Key, arguments: &mut Arguments) -> String {
+        let beyond = match self.sort.order {
+            SortOrder::Ascending => ">",
+            SortOrder::Descending => "<",
+        };
+        let time = arguments.integer(key.time_created_us);
+        let id = arguments.text(&key.id);
+        match self.sort.key {
+            SortKey::TimeCreated => format!("(time_created_us, id) {beyond} ({time}, {id})"),
+            SortKey::Name => {
+                let name = arguments.text(&key.name);
+                format!("(name, time_created_us, id) {beyond} ({name}, {time}, {id})")
+            }
+        }
     }
 
     pub(super) fn token(&self, kind: &str, key: &Key) -> PageToken {
@@ -221,6 +225,25 @@ impl Query {
 pub(super) enum Argument {
     Text(String),
     Integer(i64),
+}
+
+/// The arguments of a statement so far; adding one gives its placeholder.
+#[derive(Debug, Default)]
+struct Arguments(Vec<Argument>);
+
+impl Arguments {
+    fn text(&mut self, text: &str) -> String {
+        self.place(Argument::Text(text.to_owned()))
+    }
+
+    fn integer(&mut self, integer: i64) -> String {
+        self.place(Argument::Integer(integer))
+    }
+
+    fn place(&mut self, argument: Argument) -> String {
+        self.0.push(argument);
+        format!("${}", self.0.len())
+    }
 }
 
 /// Where a document stands in a list.
