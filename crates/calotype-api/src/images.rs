@@ -153,3 +153,19 @@ wire_enum! {
         Vmdk = "VMDK",
     }
 }
+
+impl CreateImageDetails {
+    /// An image of an instance's boot disk, with nothing else said.
+    pub fn from_instance(compartment_id: Ocid, instance_id: Ocid) -> Self {
+        Self {
+            compartment_id,
+            defined_tags: None,
+            display_name: None,
+            freeform_tags: None,
+            image_source_details: None,
+            instance_id: Some(instance_id),
+            launch_mode: None,
+            launch_options: None,
+        }
+    }
+}

@@ -343,3 +343,44 @@ wire_enum! {
         AvoidDowntime = "AVOID_DOWNTIME",
     }
 }
+
+impl LaunchInstanceDetails {
+    /// A launch with nothing said but where.
+    pub fn new(compartment_id: Ocid, availability_domain: Text<1, 255>) -> Self {
+        Self {
+            agent_config: None,
+            availability_config: None,
+            availability_domain,
+            capacity_reservation_id: None,
+            cluster_placement_group_id: None,
+            compartment_id,
+            compute_cluster_id: None,
+            create_vnic_details: None,
+            dedicated_vm_host_id: None,
+            defined_tags: None,
+            display_name: None,
+            extended_metadata: None,
+            fault_domain: None,
+            freeform_tags: None,
+            hostname_label: None,
+            image_id: None,
+            instance_configuration_id: None,
+            instance_options: None,
+            ipxe_script: None,
+            is_ai_enterprise_enabled: None,
+            is_pv_encryption_in_transit_enabled: None,
+            launch_options: None,
+            launch_volume_attachments: None,
+            licensing_configs: None,
+            metadata: None,
+            placement_constraint_details: None,
+            platform_config: None,
+            preemptible_instance_config: None,
+            security_attributes: None,
+            shape: None,
+            shape_config: None,
+            source_details: None,
+            subnet_id: None,
+        }
+    }
+}

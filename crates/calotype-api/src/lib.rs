@@ -20,6 +20,7 @@ pub mod instances;
 pub mod networks;
 pub mod ocid;
 pub mod shapes;
+pub mod sign;
 pub mod sources;
 pub mod tags;
 pub mod text;

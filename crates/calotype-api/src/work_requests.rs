@@ -88,3 +88,10 @@ wire_enum! {
         InProgress = "IN_PROGRESS",
     }
 }
+
+impl WorkRequestStatus {
+    /// Whether the work is over, one way or another.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Failed | Self::Succeeded | Self::Canceled)
+    }
+}
