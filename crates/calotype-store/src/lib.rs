@@ -1,1 +1,20 @@
 //! The image store: chunks, packs, manifests, collection and verification.
+//!
+//! A disk is committed to the store and from then on known by its [`ManifestId`], the digest of
+//! everything it holds. What two disks have in common is stored once. Nothing is acknowledged
+//! before it is durable, and nothing is handed out that does not hash to its name.
+//!
+//! The API blocks; callers on an async runtime move the work to a blocking thread. The format on
+//! disk is described in `docs/store-format.md`.
+
+mod error;
+mod file_source;
+mod id;
+mod progress;
+mod store;
+
+pub use error::{Error, ErrorKind, Result};
+pub use file_source::FileSource;
+pub use id::{InvalidManifestId, ManifestId};
+pub use progress::Progress;
+pub use store::{Collected, Collection, Committed, Options, Store, StoredDisk, Usage, Verified};
