@@ -4,7 +4,18 @@
 //! recipe sources) give the same disk, and a disk is built once: it is kept under the digest of
 //! its inputs.
 
+mod apt;
+mod boot_disk;
+mod cache;
+mod dates;
+mod digest;
 mod error;
+mod ext4;
+mod modules;
+mod newc;
+mod tiny;
+mod tools;
+mod tree;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -52,6 +63,14 @@ impl Recipe {
     fn info(self) -> &'static RecipeInfo {
         let row = RECIPES.iter().find(|row| row.recipe == self);
         row.unwrap_or(&RECIPES[0])
+    }
+}
+
+impl Recipe {
+    fn needs(self) -> Vec<tools::Need> {
+        match self {
+            Self::Tiny | Self::Debian12 => tiny::NEEDS.concat(),
+        }
     }
 }
 
@@ -119,14 +138,26 @@ pub struct MissingTool {
 }
 
 /// What this machine lacks to build `recipe`; empty when it can be built.
-pub fn missing_tools(_recipe: Recipe) -> Vec<MissingTool> {
-    Vec::new()
+pub fn missing_tools(recipe: Recipe) -> Vec<MissingTool> {
+    tools::missing(&recipe.needs())
 }
 
 /// Builds the disk of `recipe`, or takes it from `cache` when it was built from the same inputs.
 ///
 /// `progress` is called with the name of a step and the fraction done, 0 to 1, never decreasing.
 /// Blocks for up to minutes. Builds of several processes in one cache do not harm each other.
-pub fn build(recipe: Recipe, _cache: &Path, _progress: &mut dyn FnMut(&str, f64)) -> Result<Built> {
-    Err(Error::new(ErrorKind::UnknownRecipe, recipe.to_string()))
+pub fn build(recipe: Recipe, cache: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result<Built> {
+    tools::require(&recipe.needs())?;
+    std::fs::create_dir_all(cache).map_err(Error::io("create", cache))?;
+    // Programs run in other directories must find the same cache.
+    let cache = cache.canonicalize().map_err(Error::io("find", cache))?;
+    let mut reached = 0.0_f64;
+    let mut progress = |step: &str, fraction: f64| {
+        reached = reached.max(fraction);
+        progress(step, reached);
+    };
+    match recipe {
+        Recipe::Tiny => tiny::build(&cache, &mut progress),
+        Recipe::Debian12 => Err(Error::new(ErrorKind::UnknownRecipe, recipe.to_string())),
+    }
 }

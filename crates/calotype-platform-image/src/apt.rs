@@ -1,0 +1,259 @@
+//! Debian packages through apt: which files they are, fetching and unpacking them.
+//!
+//! Uses the machine's own package lists when these do, else lists of its own in the cache, so
+//! that neither root nor a fresh `apt-get update` is needed. apt checks signatures and hashes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::tools::{Need, Tool};
+use crate::{Error, ErrorKind, Result};
+
+/// What fetching and unpacking packages needs.
+pub(crate) const NEEDS: &[Need] = &[
+    ("apt-get", "apt"),
+    ("apt-cache", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("sha256sum", "coreutils"),
+    (KEYRING, "debian-archive-keyring"),
+];
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The release that the recipes are written for.
+const SOURCES: &str = "\
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-updates main
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security bookworm-security main
+";
+
+/// One package file of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) sha256: String,
+    depends: String,
+    architecture: String,
+}
+
+impl Package {
+    fn file_name(&self) -> String {
+        let version = self.version.replace(':', "%3a");
+        format!("{}_{version}_{}.deb", self.name, self.architecture)
+    }
+}
+
+/// apt with one choice of package lists.
+#[derive(Debug)]
+pub(crate) struct Apt {
+    options: Vec<String>,
+    packages: PathBuf,
+}
+
+impl Apt {
+    /// With the machine's lists: nothing is written outside `cache`.
+    fn system(cache: &Path) -> Result<Self> {
+        Self::with(cache, Vec::new())
+    }
+
+    /// With lists in `cache`, and Debian 12's public mirror as the source.
+    fn private(cache: &Path) -> Result<Self> {
+        let state = cache.join("apt");
+        let lists = state.join("lists/partial");
+        std::fs::create_dir_all(&lists).map_err(Error::io("create", &lists))?;
+        let sources = state.join("sources.list");
+        std::fs::write(&sources, SOURCES).map_err(Error::io("write", &sources))?;
+        let options = vec![
+            format!("Dir::State={}", state.display()),
+            format!("Dir::State::status={}", empty_status(&state)?.display()),
+            format!("Dir::Etc::sourcelist={}", sources.display()),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            "Dir::Etc::preferences=/dev/null".to_owned(),
+            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+        ];
+        Self::with(cache, options)
+    }
+
+    fn with(cache: &Path, mut options: Vec<String>) -> Result<Self> {
+        let packages = cache.join("packages");
+        let archives = cache.join("apt/archives/partial");
+        for directory in [&packages, &archives] {
+            std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+        }
+        options.extend([
+            format!("Dir::Cache={}", cache.join("apt").display()),
+            // A cache of the machine's lists and one of ours must not be mistaken for each other.
+            "Dir::Cache::pkgcache=".to_owned(),
+            "Dir::Cache::srcpkgcache=".to_owned(),
+            // apt drops root for downloads, and its user may not enter the cache directory.
+            "APT::Sandbox::User=root".to_owned(),
+            "APT::Architecture=amd64".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=3".to_owned(),
+        ]);
+        Ok(Self { options, packages })
+    }
+
+    fn tool(&self, name: &str) -> Tool {
+        let options = self.options.iter().flat_map(|option| ["-o", option.as_str()]);
+        Tool::new(name).args(options)
+    }
+
+    fn update(&self) -> Result<()> {
+        self.tool("apt-get").args(["-q", "update"]).run().map_err(as_packages).map(drop)
+    }
+
+    /// The candidate versions of `names`, in that order.
+    pub(crate) fn resolve(&self, names: &[&str]) -> Result<Vec<Package>> {
+        let output = self.tool("apt-cache").args(["show", "--no-all-versions"]).args(names).run();
+        let records = parse_records(&output.map_err(as_packages)?.text());
+        let find = |name: &&str| {
+            records.get(*name).cloned().ok_or_else(|| {
+                let context = format!("package {name} is unknown; run `apt-get update`");
+                Error::new(ErrorKind::Packages, context)
+            })
+        };
+        names.iter().map(find).collect()
+    }
+
+    /// The package that `package` needs first: how a kernel meta package names the kernel.
+    pub(crate) fn resolve_dependency(&self, package: &Package) -> Result<Package> {
+        let name = package.depends.split([' ', ',', '|']).next().unwrap_or_default();
+        let mut found = self.resolve(&[name])?;
+        Ok(found.remove(0))
+    }
+
+    /// The files of `packages`, in that order: those already here are checked, others fetched.
+    pub(crate) fn fetch(&self, packages: &[Package]) -> Result<Vec<PathBuf>> {
+        let path = |package: &Package| self.packages.join(package.file_name());
+        let absent: Vec<_> = packages.iter().filter(|p| !is_intact(&path(p), &p.sha256)).collect();
+        if !absent.is_empty() {
+            let wanted = absent.iter().map(|p| format!("{}={}", p.name, p.version));
+            let download = self.tool("apt-get").args(["-q", "download"]).args(wanted);
+            download.directory(&self.packages).run().map_err(as_packages)?;
+        }
+        for package in absent {
+            if !is_intact(&path(package), &package.sha256) {
+                let context = format!("{} did not arrive intact", package.file_name());
+                return Err(Error::new(ErrorKind::Packages, context));
+            }
+        }
+        Ok(packages.iter().map(path).collect())
+    }
+}
+
+/// Runs `work` with the machine's package lists; when these do not know the packages, or know
+/// versions that are gone, runs it again with lists of our own, as they are and then fetched anew.
+pub(crate) fn with_lists<T>(
+    cache: &Path,
+    progress: &mut dyn FnMut(&str, f64),
+    mut work: impl FnMut(&Apt, &mut dyn FnMut(&str, f64)) -> Result<T>,
+) -> Result<T> {
+    if is_debian_12(&std::fs::read_to_string("/etc/os-release").unwrap_or_default()) {
+        match work(&Apt::system(cache)?, progress) {
+            Err(error) if error.kind() == ErrorKind::Packages => {
+                tracing::info!(%error, "the machine's package lists do not do; using own ones");
+            }
+            done => return done,
+        }
+    }
+    let apt = Apt::private(cache)?;
+    match work(&apt, progress) {
+        Err(error) if error.kind() == ErrorKind::Packages => {}
+        done => return done,
+    }
+    progress("fetch package lists", 0.02);
+    apt.update()?;
+    work(&apt, progress)
+}
+
+fn is_debian_12(os_release: &str) -> bool {
+    let has = |line| os_release.lines().any(|l| l.replace('"', "") == line);
+    has("ID=debian") && has("VERSION_ID=12")
+}
+
+/// Unpacks the files of a package below `to`.
+pub(crate) fn unpack(package: &Path, to: &Path) -> Result<()> {
+    Tool::new("dpkg-deb").arg("-x").arg(package).arg(to).run().map(drop)
+}
+
+fn empty_status(state: &Path) -> Result<PathBuf> {
+    let status = state.join("status");
+    std::fs::write(&status, "").map_err(Error::io("write", &status))?;
+    Ok(status)
+}
+
+fn is_intact(path: &Path, sha256: &str) -> bool {
+    let output = path.is_file().then(|| Tool::new("sha256sum").arg(path).run());
+    output.is_some_and(|output| output.is_ok_and(|output| output.text().starts_with(sha256)))
+}
+
+fn as_packages(error: Error) -> Error {
+    if error.kind() == ErrorKind::Tool {
+        return Error::new(ErrorKind::Packages, error.to_string());
+    }
+    error
+}
+
+/// Reads apt's records; the first of a name counts, and incomplete ones do not.
+fn parse_records(text: &str) -> BTreeMap<String, Package> {
+    let mut packages = BTreeMap::new();
+    for record in text.split("\n\n") {
+        let field = |name: &str| {
+            let mut lines = record.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            value.map(|value| value.trim().to_owned())
+        };
+        let (Some(name), Some(version), Some(sha256), Some(architecture)) =
+            (field("Package"), field("Version"), field("SHA256"), field("Architecture"))
+        else {
+            continue;
+        };
+        let depends = field("Depends").unwrap_or_default();
+        let package = Package { name: name.clone(), version, sha256, depends, architecture };
+        packages.entry(name).or_insert(package);
+    }
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDS: &str = "\
+Package: linux-image-cloud-amd64
+Version: 6.1.192-2
+Architecture: amd64
+Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)
+SHA256: 00be
+
+Package: busybox-static
+Version: 1:1.35.0-4
+Architecture: amd64
+Description-md5: 1
+SHA256: 11
+
+Package: incomplete
+Version: 1
+";
+
+    #[test]
+    fn reads_records_and_names_their_files_as_apt_does() {
+        let records = parse_records(RECORDS);
+        assert_eq!(records.len(), 2);
+        assert_eq!(records["busybox-static"].file_name(), "busybox-static_1%3a1.35.0-4_amd64.deb");
+    }
+
+    #[test]
+    fn a_file_that_is_absent_or_altered_is_not_intact() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.deb");
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert!(!is_intact(&path, sha256));
+        std::fs::write(&path, "abd").unwrap();
+        assert!(!is_intact(&path, sha256));
+        std::fs::write(&path, "abc").unwrap();
+        assert!(is_intact(&path, sha256));
+    }
+}

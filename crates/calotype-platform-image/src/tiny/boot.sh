@@ -1,0 +1,29 @@
+#!/bin/sh
+# Everything before services start: mounts, network, who this instance is.
+
+. /usr/lib/tiny/environment
+
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /tmp
+mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs /run
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
+ln -sf /proc/self/fd /dev/fd
+ln -sf fd/0 /dev/stdin
+ln -sf fd/1 /dev/stdout
+ln -sf fd/2 /dev/stderr
+
+hostname "$(cat /etc/hostname)"
+ip link set lo up
+modprobe -aq $(cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u) 2>/dev/null
+modprobe -aq button evdev 2>/dev/null
+
+[ ! -e /sys/class/net/eth0 ] ||
+	udhcpc -q -i eth0 -s /usr/lib/tiny/dhcp -t 20 -T 1 -n -x "hostname:$(hostname)" \
+		-O staticroutes -O mtu -O hostname -O search >/run/dhcp.log 2>&1 ||
+	echo "tiny: no DHCP server answered"
+
+/usr/lib/tiny/identity
+
+# What an administrator wants at every boot.
+[ ! -x /etc/rc.local ] || /etc/rc.local

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Run by init as the last thing: ends all processes, makes the disk consistent, stops the machine.
+
+. /usr/lib/tiny/environment
+
+# What poweroff, reboot or halt left here; init itself does not say which of them it was.
+action=$(cat /run/shutdown 2>/dev/null)
+echo "tiny: going down (${action:-poweroff})" >/dev/console
+
+others() {
+	for status in /proc/[0-9]*/status; do
+		# A kernel thread has no memory of its own.
+		grep -q '^VmSize' "$status" 2>/dev/null || continue
+		pid=${status#/proc/}
+		pid=${pid%/status}
+		[ "$pid" = 1 ] || [ "$pid" = $$ ] || return 0
+	done
+	return 1
+}
+
+trap '' HUP TERM INT
+kill -TERM -1
+tries=30
+while others && [ $tries -gt 0 ]; do
+	usleep 100000
+	tries=$((tries - 1))
+done
+kill -KILL -1
+sync
+umount -a -r 2>/dev/null
+mount -o remount,ro / 2>/dev/null
+case $action in
+reboot) exec busybox reboot -f ;;
+halt) exec busybox halt -f ;;
+*) exec busybox poweroff -f ;;
+esac

@@ -1,0 +1,144 @@
+//! A file tree in memory, in sorted order: what goes into a disk or an initial RAM filesystem.
+//!
+//! Owners are what the recipe says, never those of the files on the machine that builds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// What is at a path.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    Directory,
+    File(Vec<u8>),
+    /// A symbolic link and its target.
+    Symlink(String),
+}
+
+/// One path's node and its attributes.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) node: Node,
+    /// Permission bits, set-user-ID included.
+    pub(crate) mode: u32,
+    /// Owner and group, the same number.
+    pub(crate) owner: u32,
+}
+
+/// Paths are relative, without a leading slash; parents are made on the way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tree {
+    entries: BTreeMap<String, Entry>,
+    newest: u64,
+}
+
+impl Tree {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// When the newest file that was taken was made, in seconds since 1970. Packages fix the
+    /// times of their files, so this depends on nothing else.
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    pub(crate) fn directory(&mut self, path: &str, mode: u32) {
+        self.put(path, Node::Directory, mode, 0);
+    }
+
+    pub(crate) fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) {
+        self.put(path, Node::File(content.into()), mode, 0);
+    }
+
+    pub(crate) fn symlink(&mut self, path: &str, target: &str) {
+        self.put(path, Node::Symlink(target.to_owned()), 0o777, 0);
+    }
+
+    /// A directory that belongs to an ordinary user.
+    pub(crate) fn owned_directory(&mut self, path: &str, mode: u32, owner: u32) {
+        self.put(path, Node::Directory, mode, owner);
+    }
+
+    pub(crate) fn contains(&self, path: &str) -> bool {
+        self.entries.contains_key(path)
+    }
+
+    /// Changes the permission bits of a path; false when there is none.
+    pub(crate) fn set_mode(&mut self, path: &str, mode: u32) -> bool {
+        let entry = self.entries.get_mut(path);
+        entry.map(|entry| entry.mode = mode).is_some()
+    }
+
+    fn put(&mut self, path: &str, node: Node, mode: u32, owner: u32) {
+        let mut end = 0;
+        while let Some(slash) = path[end..].find('/') {
+            let parent = &path[..end + slash];
+            end += slash + 1;
+            if !self.entries.contains_key(parent) {
+                let entry = Entry { node: Node::Directory, mode: 0o755, owner: 0 };
+                self.entries.insert(parent.to_owned(), entry);
+            }
+        }
+        self.entries.insert(path.to_owned(), Entry { node, mode, owner });
+    }
+
+    /// Takes everything below `root` whose path starts with one of `prefixes`, moved to where
+    /// `place` says.
+    ///
+    /// Plain files get mode 0644 or 0755: set-user-ID bits do not survive unpacking as an
+    /// ordinary user, so recipes set them by name.
+    pub(crate) fn take(
+        &mut self,
+        root: &Path,
+        prefixes: &[&str],
+        place: fn(&str) -> String,
+    ) -> Result<()> {
+        let mut found = Vec::new();
+        list(root, "", &mut found)?;
+        found.sort();
+        for path in found {
+            if prefixes.iter().any(|prefix| path.starts_with(prefix)) {
+                self.take_one(root, &path, &place(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, root: &Path, path: &str, to: &str) -> Result<()> {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let from = root.join(path);
+        let metadata = from.symlink_metadata().map_err(Error::io("look at", &from))?;
+        if metadata.is_symlink() {
+            let target = std::fs::read_link(&from).map_err(Error::io("read", &from))?;
+            self.symlink(to, &target.to_string_lossy());
+        } else if metadata.is_file() {
+            let content = std::fs::read(&from).map_err(Error::io("read", &from))?;
+            let modified = u64::try_from(metadata.mtime()).unwrap_or(0);
+            self.newest = self.newest.max(modified);
+            let runnable = metadata.permissions().mode() & 0o100 != 0;
+            self.file(to, if runnable { 0o755 } else { 0o644 }, content);
+        }
+        Ok(())
+    }
+}
+
+/// All files and links below `root`, as relative paths.
+fn list(root: &Path, below: &str, found: &mut Vec<String>) -> Result<()> {
+    let directory = root.join(below);
+    let entries = std::fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", &directory))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let path = if below.is_empty() { name.into_owned() } else { format!("{below}/{name}") };
+        let kind = entry.file_type().map_err(Error::io("look at", &entry.path()))?;
+        if kind.is_dir() {
+            list(root, &path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
