@@ -13,7 +13,7 @@ use crate::ocid::Ocid;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WrongSource {
     /// A field that this `sourceType` needs is absent.
-    #[error("{field} is required when sourceType is {source_type}")]
+    #[error("must have {field} when sourceType is {source_type}")]
     Missing {
         /// The absent field.
         field: &'static str,
@@ -21,7 +21,7 @@ pub enum WrongSource {
         source_type: &'static str,
     },
     /// A field is present that this `sourceType` does not have.
-    #[error("{field} is not allowed when sourceType is {source_type}")]
+    #[error("must not have {field} when sourceType is {source_type}")]
     Unexpected {
         /// The field that is too much.
         field: &'static str,

@@ -34,8 +34,7 @@ pub(super) fn write(label: &str, bytes: &[u8]) -> String {
         text.push('\n');
         rest = next;
     }
-    text.push_str(&format!("-----END {label}-----\n"));
-    text
+    text + "-----END " + label + "-----\n"
 }
 
 /// The PKCS#1 key inside a PKCS#8 one: `SEQUENCE { version, algorithm, OCTET STRING { key } }`.

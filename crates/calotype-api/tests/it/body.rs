@@ -33,7 +33,11 @@ fn names_a_field_that_is_absent() {
         missing,
         "compartmentId may not be empty",
     );
-    refuses(|b| b["createVnicDetails"] = json!({"nsgIds": []}), missing, "");
+    refuses(
+        |b| b["sourceDetails"] = json!({"imageId": IMAGE}),
+        missing,
+        "sourceDetails.sourceType may not be empty",
+    );
 }
 
 #[test]
@@ -75,7 +79,7 @@ fn names_a_field_that_is_not_known() {
     );
     check(
         |b| b["sourceDetails"]["bootVolumeId"] = json!(IMAGE),
-        "sourceDetails: bootVolumeId is not allowed when sourceType is image",
+        "sourceDetails must not have bootVolumeId when sourceType is image",
     );
 }
 

@@ -1,5 +1,8 @@
 //! Integration tests of the wire types and of request signing.
 
+#[cfg(test)]
 mod body;
+#[cfg(test)]
 mod signing;
+#[cfg(test)]
 mod wire;
