@@ -10,11 +10,28 @@
 //! addresses, loopback or link-local services other than the ones offered here.
 
 mod config;
+mod dhcp;
+mod dns;
 mod error;
+mod host;
 mod limits;
+mod link;
 mod metadata;
+mod nat;
 mod network;
+mod outbox;
+mod packet;
+mod policy;
+mod port;
 mod publish;
+mod router;
+mod stack;
+mod stream;
+mod switch;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use config::{PublicAddress, SubnetConfig, VnicConfig};
 pub use error::{Error, ErrorKind, Result};
