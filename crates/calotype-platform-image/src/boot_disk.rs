@@ -32,6 +32,7 @@ const GRUB_MODULES: &[&str] = &[
     "part_msdos",
     "ext2",
     "linux",
+    "linux16",
     "normal",
     "configfile",
     "echo",

@@ -18,10 +18,10 @@ ip link set lo up
 modprobe -aq $(cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u) 2>/dev/null
 modprobe -aq button evdev 2>/dev/null
 
+# Comes back with a lease, or after 20 s without one; goes on in the background in both cases.
 [ ! -e /sys/class/net/eth0 ] ||
-	udhcpc -q -i eth0 -s /usr/lib/tiny/dhcp -t 20 -T 1 -n -x "hostname:$(hostname)" \
-		-O staticroutes -O mtu -O hostname -O search >/run/dhcp.log 2>&1 ||
-	echo "tiny: no DHCP server answered"
+	udhcpc -b -i eth0 -s /usr/lib/tiny/dhcp -t 20 -T 1 -x "hostname:$(hostname)" \
+		-O staticroutes -O mtu -O hostname -O search >/run/dhcp.log 2>&1
 
 /usr/lib/tiny/identity
 

@@ -15,7 +15,8 @@ in_cloud() {
 metadata() {
 	if in_cloud; then tries=20; else tries=1; fi
 	while :; do
-		if wget -q -T 3 -O /run/metadata.body --header 'Authorization: Bearer Oracle' \
+		# Not wget's own -T: Debian 12's busybox crashes with it.
+		if timeout 3 wget -q -O /run/metadata.body --header 'Authorization: Bearer Oracle' \
 			"$metadata_url/$1" 2>/run/metadata.error; then
 			cat /run/metadata.body
 			return 0
