@@ -13,7 +13,7 @@
 
 mod batch;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod document;
 mod error;
 mod query;

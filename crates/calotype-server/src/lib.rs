@@ -1,2 +1,3 @@
 //! The region: HTTP wire, rules, workflows and catalog.
 pub mod db;
+pub mod jobs;

@@ -1,9 +1,8 @@
 //! A batch is written whole or not at all, and only if every precondition in it holds.
 
 use sqlx::AnyConnection;
-use uuid::Uuid;
 
-use super::document::{Document, Versioned};
+use super::document::{Document, Versioned, first_version};
 use super::error::{Error, ErrorKind};
 
 const INSERT: &str = "INSERT INTO document (kind, id, parent_id, compartment_id, state, name, \
@@ -37,7 +36,7 @@ struct Write {
 
 #[derive(Debug)]
 enum Change {
-    Insert(Row),
+    Insert(Row, i64),
     Replace(Row, i64),
     Delete(i64),
     Require(i64),
@@ -68,7 +67,15 @@ impl Batch {
 
     /// Writes a new document; a conflict if its id exists.
     pub fn insert<T: Document>(self, document: &T) -> Self {
-        self.with(document, Change::Insert)
+        self.with(document, |row| {
+            let version = first_version(row.body.as_bytes());
+            Change::Insert(row, version)
+        })
+    }
+
+    /// Writes a new document that was made with [`Versioned::first`].
+    pub fn create<T: Document>(self, document: &Versioned<T>) -> Self {
+        self.with(&document.value, |row| Change::Insert(row, document.version))
     }
 
     /// Writes `document.value` in place of the version that was read; a conflict if that has been
@@ -121,7 +128,7 @@ impl Write {
     async fn run(self, connection: &mut AnyConnection) -> Result<(), Error> {
         let Self { kind, id, change } = self;
         let query = match change {
-            Change::Insert(row) => sqlx::query(INSERT)
+            Change::Insert(row, version) => sqlx::query(INSERT)
                 .bind(kind)
                 .bind(id.clone())
                 .bind(row.parent_id)
@@ -129,7 +136,7 @@ impl Write {
                 .bind(row.state)
                 .bind(row.name)
                 .bind(row.time_created_us)
-                .bind(first_version())
+                .bind(version)
                 .bind(row.body),
             Change::Replace(row, version) => sqlx::query(REPLACE)
                 .bind(row.parent_id)
@@ -173,10 +180,4 @@ impl Row {
             body: serde_json::to_string(document)?,
         })
     }
-}
-
-/// Random, so that a document deleted and inserted again under its id has a version that nobody
-/// who saw the first can hold; 61 bits, so that counting up from it never overflows.
-fn first_version() -> i64 {
-    (Uuid::new_v4().as_u64_pair().0 >> 3).cast_signed()
 }

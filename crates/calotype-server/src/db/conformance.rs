@@ -11,18 +11,18 @@ use super::{
 
 /// A document with everything a document can have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Card {
-    pub(super) id: String,
-    pub(super) parent: Option<String>,
-    pub(super) compartment: Option<String>,
-    pub(super) state: String,
-    pub(super) name: String,
-    pub(super) time_us: i64,
-    pub(super) count: u64,
+pub(crate) struct Card {
+    pub(crate) id: String,
+    pub(crate) parent: Option<String>,
+    pub(crate) compartment: Option<String>,
+    pub(crate) state: String,
+    pub(crate) name: String,
+    pub(crate) time_us: i64,
+    pub(crate) count: u64,
 }
 
 impl Card {
-    pub(super) fn new(id: &str, time_us: i64) -> Self {
+    pub(crate) fn new(id: &str, time_us: i64) -> Self {
         Self {
             id: id.to_owned(),
             parent: Some("box".to_owned()),
@@ -96,13 +96,14 @@ fn conflict(result: Result<(), super::Error>) -> String {
 
 async fn keeps_what_was_written(db: &Db) {
     assert_eq!(db.get::<Card>("a").await.unwrap(), None);
-    let card = Card::new("a", 1);
-    db.apply(Batch::new().insert(&card)).await.unwrap();
+    let card = Versioned::first(Card::new("a", 1));
+    db.apply(Batch::new().create(&card)).await.unwrap();
     let mut first = read(db, "a").await;
-    assert_eq!(first.value, card);
+    assert_eq!(first, card);
     first.count = 7;
     db.apply(Batch::new().replace(&first)).await.unwrap();
     let second = read(db, "a").await;
+    assert_eq!(second.etag(), first.next_etag());
     assert_eq!(second.value, first.value);
     assert_ne!(second.etag(), first.etag());
     assert_eq!(second.etag().len(), 64);
@@ -135,7 +136,7 @@ async fn never_gives_a_version_twice(db: &Db) {
     db.apply(Batch::new().insert(&Card::new("a", 1))).await.unwrap();
     let first = read(db, "a").await;
     db.apply(Batch::new().delete(&first)).await.unwrap();
-    db.apply(Batch::new().insert(&Card::new("a", 1))).await.unwrap();
+    db.apply(Batch::new().insert(&Card::new("a", 2))).await.unwrap();
     assert_eq!(conflict(db.apply(Batch::new().delete(&first)).await), "card/a");
     clear(db).await;
 }

@@ -1,0 +1,23 @@
+//! Long actions: what was accepted is finished or undone, whatever happens to the process, and
+//! can be followed as a work request with true percentages.
+//!
+//! A [`Workflow`] is a constant list of named steps, each with what it does and what undoes it. The
+//! [`Engine`] runs it; its position is a document of the catalog, written in one batch with
+//! whatever the step wrote, and after a crash the job goes on from there. `run.rs` draws the way
+//! of a job; [`harness`] is the test that every workflow must pass.
+
+mod engine;
+mod faults;
+pub mod harness;
+mod record;
+mod report;
+mod run;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use self::engine::{Engine, Settings, Workflows};
+pub use self::faults::{At, Faults, Moment, Strike};
+pub use self::record::{JobRecord, Phase, Seed, WorkRequestRecord};
+pub use self::report::Progress;
+pub use self::step::{Act, Deadline, Step, StepContext, StepError, Workflow};

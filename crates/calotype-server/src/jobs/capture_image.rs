@@ -1,0 +1,321 @@
+//! Capture: an instance's boot disk becomes an image, while the instance is down only for its own
+//! shutdown and boot.
+//!
+//! ```text
+//!   lock ── shut down ── seal ── restart ── commit ── shorten ── publish
+//!            (running instances only)  │      behind the guest's back
+//!                                      └ the guest is back here
+//! ```
+//!
+//! * **seal**: a new empty overlay is laid on the chain. What is below it never changes again.
+//! * **commit**: the sealed overlays, over the manifest they lie on, become a new manifest; only what
+//!   they hold is read. The manifest is written into the image at once, so it is a root.
+//! * **shorten**: the new manifest has the same content as what is below the new overlay, so the
+//!   overlay is hung on it, in the running guest too, and the sealed files go.
+//! * **publish**: only now is the image AVAILABLE and the instance free for another capture.
+//!
+//! If a step fails, or 20 minutes are over, the image is DELETED, the instance runs on if it ran
+//! before, and its chain stays as it is: longer, never different.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use calotype_api::ErrorCode;
+use calotype_api::error::ApiError;
+use calotype_api::images::ImageState;
+use calotype_api::instances::InstanceState;
+use calotype_api::ocid::Ocid;
+use calotype_api::work_requests::ActionType;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::commit::{self, commit};
+use super::records::{image, instance, volume_of};
+use super::{
+    Deadline, Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, resource, seed,
+};
+use crate::config::CaptureConfig;
+use crate::db::Batch;
+use crate::error::Error;
+use crate::guests;
+use crate::records::{ImageRecord, InstanceRecord};
+use crate::region::Region;
+use crate::volumes;
+
+/// What a capture must remember.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CaptureImage {
+    image_id: Ocid,
+    instance_id: Ocid,
+    compartment_id: Ocid,
+    /// Whether the instance ran when the capture was asked for: then it will run again.
+    was_running: bool,
+    shutdown_seconds: u64,
+    timeout_seconds: u64,
+    deadline: Timestamp,
+    /// File names of the overlays that were sealed, top first.
+    sealed: Vec<String>,
+    /// File name of the overlay that was laid on them.
+    top: Option<String>,
+}
+
+impl CaptureImage {
+    /// A capture of `instance` into `image`; the job's batch locks the instance.
+    pub fn new(
+        image: &ImageRecord,
+        instance: &InstanceRecord,
+        was_running: bool,
+        now: Timestamp,
+        config: &CaptureConfig,
+    ) -> Self {
+        let timeout = i64::try_from(config.timeout_seconds).unwrap_or(i64::MAX);
+        let compartment = image.resource.compartment_id.as_ref();
+        Self {
+            image_id: image.resource.id.clone(),
+            instance_id: instance.resource.id.clone(),
+            compartment_id: compartment.unwrap_or(&instance.resource.compartment_id).clone(),
+            was_running,
+            shutdown_seconds: config.shutdown_seconds,
+            timeout_seconds: config.timeout_seconds,
+            deadline: now.saturating_add(SignedDuration::from_secs(timeout)).unwrap_or(Timestamp::MAX),
+            sealed: Vec::new(),
+            top: None,
+        }
+    }
+}
+
+impl Seeded for CaptureImage {
+    fn seed(&self, region: &Region) -> Seed {
+        let resources = vec![
+            resource("image", "images", ActionType::Created, &self.image_id),
+            resource("instance", "instances", ActionType::Related, &self.instance_id),
+        ];
+        seed(region, "Create Image", &self.compartment_id, resources)
+    }
+}
+
+impl Workflow for CaptureImage {
+    type Environment = Arc<Region>;
+
+    const NAME: &'static str = "capture_image";
+
+    const STEPS: &'static [Step<Self>] = &[
+        Step { name: "lock", weight: 1, run: |_| Box::pin(async { Ok(()) }), undo: Some(|context| Box::pin(unlock(context))) },
+        Step { name: "shut down", weight: 20, run: |context| Box::pin(shut_down(context)), undo: None },
+        Step { name: "seal", weight: 2, run: |context| Box::pin(seal(context)), undo: Some(|context| Box::pin(unseal(context))) },
+        Step { name: "restart", weight: 7, run: |context| Box::pin(restart(context)), undo: None },
+        Step { name: "commit", weight: 65, run: |context| Box::pin(commit_sealed(context)), undo: None },
+        Step { name: "shorten", weight: 3, run: |context| Box::pin(shorten(context)), undo: None },
+        Step { name: "publish", weight: 2, run: |context| Box::pin(publish(context)), undo: None },
+    ];
+
+    fn deadline(&self) -> Option<Deadline> {
+        let failure = ApiError::new(
+            ErrorCode::InternalServerError,
+            format!("The image was not complete after {} seconds and was given up", self.timeout_seconds),
+        );
+        Some(Deadline { at: self.deadline, failure })
+    }
+}
+
+type Context = StepContext<CaptureImage>;
+
+async fn shut_down(context: &mut Context) -> Result<(), StepError> {
+    if !context.state.was_running {
+        return Ok(());
+    }
+    let region = Arc::clone(&context.environment);
+    let instance = instance(&region, &context.state.instance_id).await?;
+    if instance.resource.lifecycle_state != InstanceState::CreatingImage {
+        return Ok(());
+    }
+    let grace = Duration::from_secs(context.state.shutdown_seconds);
+    let _lock = region.guests.lock(&context.state.instance_id).await;
+    region
+        .guests
+        .stop(&region, &instance, Some(grace))
+        .await
+        .map_err(|error| StepError::retry("The guest could not be shut down", &error))?;
+    context.log("guest shut down");
+    Ok(())
+}
+
+/// Lays a new overlay on the chain. Its name is remembered before it is made.
+async fn seal(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let _lock = region.guests.lock(&context.state.instance_id).await;
+    let instance = instance(&region, &context.state.instance_id).await?;
+    let mut volume = volume_of(&region, &instance).await?;
+    let top = match &context.state.top {
+        Some(top) => top.clone(),
+        None => {
+            let top = next_layer(&volume.layers);
+            context.state.sealed = volume.layers.clone();
+            context.state.top = Some(top.clone());
+            context.save(Batch::new()).await?;
+            top
+        }
+    };
+    if volume.layers.first() == Some(&top) {
+        return Ok(());
+    }
+    if volume.layers.len() >= calotype_vm::LAYERS_MAX {
+        return Err(StepError::Fail(ApiError::new(
+            ErrorCode::IncorrectState,
+            "The instance's disk has too many layers of captures that failed: stop it and try again",
+        )));
+    }
+    let (files, name) = (volume.value.clone(), top.clone());
+    let paths = region.paths.clone();
+    blocking("The overlay could not be created", move || volumes::create_layer(&paths, &files, &name)).await?;
+    volume.value.layers.insert(0, top);
+    context.write(Batch::new().replace(&volume));
+    Ok(())
+}
+
+/// The name after the highest in use; names are never used twice, because a file of a capture that
+/// failed may still be there.
+fn next_layer(layers: &[String]) -> String {
+    let number = |name: &String| {
+        name.strip_prefix("overlay-")?.strip_suffix(".qcow2")?.parse::<u64>().ok()
+    };
+    let highest = layers.iter().filter_map(number).max().unwrap_or(0);
+    format!("overlay-{}.qcow2", highest + 1)
+}
+
+/// Removes the overlay again if it never became part of the chain.
+async fn unseal(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let Some(top) = context.state.top.clone() else { return Ok(()) };
+    let instance = instance(&region, &context.state.instance_id).await?;
+    let volume = volume_of(&region, &instance).await?;
+    if volume.layers.contains(&top) {
+        return Ok(());
+    }
+    blocking("The overlay could not be removed", move || {
+        volumes::remove_layer(&region.paths, &volume, &top)
+    })
+    .await
+}
+
+async fn restart(context: &mut Context) -> Result<(), StepError> {
+    if !context.state.was_running {
+        return Ok(());
+    }
+    run_again(context).await?;
+    context.log("guest restarted");
+    Ok(())
+}
+
+/// Starts the guest if the capture stopped it, and says that it runs.
+async fn run_again(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let _lock = region.guests.lock(&context.state.instance_id).await;
+    let mut instance = instance(&region, &context.state.instance_id).await?;
+    if instance.resource.lifecycle_state != InstanceState::CreatingImage {
+        return Ok(());
+    }
+    region
+        .guests
+        .start(&region, &context.state.instance_id)
+        .await
+        .map_err(|error| StepError::retry("The guest could not be started", &error))?;
+    instance.value.resource.lifecycle_state = InstanceState::Running;
+    region.guests.describe(&mut instance.value);
+    context.save(Batch::new().replace(&instance)).await
+}
+
+async fn commit_sealed(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let instance = instance(&region, &context.state.instance_id).await?;
+    let volume = volume_of(&region, &instance).await?;
+    let sealed = context.state.sealed.clone();
+    let (paths, files, base) = (region.paths.clone(), volume.value.clone(), volume.base);
+    let open = move || {
+        volumes::open_layers(&paths, &files, &sealed)?.ok_or_else(|| Error::Missing {
+            kind: "overlay",
+            id: files.resource.id.to_string(),
+        })
+    };
+    let committed = commit(context, open, Some(base)).await?;
+    let mut image = image(&region, &context.state.image_id).await?;
+    image.value.manifest = Some(committed.manifest);
+    image.value.size_bytes = committed.size_bytes;
+    context.log(commit::summary(&committed));
+    // The image is a root of collection before the commit stops protecting what it wrote.
+    context.save(Batch::new().replace(&image)).await
+}
+
+/// Hangs the instance's overlay on the new manifest and drops the sealed ones. What cannot be
+/// shortened in the running guest stays as it is: longer, but right.
+async fn shorten(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let _lock = region.guests.lock(&context.state.instance_id).await;
+    let instance = instance(&region, &context.state.instance_id).await?;
+    let mut volume = volume_of(&region, &instance).await?;
+    let image = image(&region, &context.state.image_id).await?;
+    let Some(manifest) = image.manifest else { return Ok(()) };
+    let sealed = context.state.sealed.clone();
+    if volume.layers.iter().any(|layer| sealed.contains(layer)) {
+        volume.value.layers.retain(|layer| !sealed.contains(layer));
+        volume.value.base = manifest;
+        if let Some(machine) = region.guests.machine(&context.state.instance_id) {
+            let target = guests::export_of(&region.paths, &volume);
+            if let Err(error) = machine.rebase(volume.layers.len(), target).await {
+                tracing::warn!(%error, instance = %context.state.instance_id, "the chain stays long");
+                context.log("the disk's chain could not be shortened in the running guest");
+                return Ok(());
+            }
+        }
+        context.save(Batch::new().replace(&volume)).await?;
+    }
+    blocking("A sealed overlay could not be removed", move || {
+        sealed.iter().try_for_each(|name| volumes::remove_layer(&region.paths, &volume, name))
+    })
+    .await
+}
+
+async fn publish(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let mut image = image(&region, &context.state.image_id).await?;
+    let mut instance = instance(&region, &context.state.instance_id).await?;
+    commit::publish(&region, &mut image.value).await?;
+    let mut batch = Batch::new().replace(&image);
+    if instance.capturing.as_ref() == Some(&context.state.image_id) {
+        instance.value.capturing = None;
+        batch = batch.replace(&instance);
+    }
+    context.write(batch);
+    Ok(())
+}
+
+/// The end of a capture that failed: the instance as it was, no image.
+async fn unlock(context: &mut Context) -> Result<(), StepError> {
+    if context.state.was_running {
+        run_again(context).await?;
+    }
+    let region = Arc::clone(&context.environment);
+    let mut image = image(&region, &context.state.image_id).await?;
+    let mut instance = instance(&region, &context.state.instance_id).await?;
+    image.value.resource.lifecycle_state = ImageState::Deleted;
+    let mut batch = Batch::new().replace(&image);
+    if instance.capturing.as_ref() == Some(&context.state.image_id) {
+        instance.value.capturing = None;
+        batch = batch.replace(&instance);
+    }
+    context.write(batch);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_layer_has_a_name_that_none_in_the_chain_has() {
+        let layers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(next_layer(&layers(&["overlay-1.qcow2"])), "overlay-2.qcow2");
+        assert_eq!(next_layer(&layers(&["overlay-9.qcow2", "overlay-10.qcow2"])), "overlay-11.qcow2");
+        assert_eq!(next_layer(&[]), "overlay-1.qcow2");
+    }
+}

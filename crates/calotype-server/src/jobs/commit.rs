@@ -1,0 +1,106 @@
+//! Committing a disk from a workflow: on a thread of its own, with progress, given up when the
+//! workflow is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use calotype_api::ErrorCode;
+use calotype_api::error::ApiError;
+use calotype_api::images::ImageState;
+use calotype_disk::Disk;
+use calotype_store::{Committed, ErrorKind, ManifestId};
+
+use super::{Progress, StepContext, StepError, Workflow};
+use crate::error::{Error, Result};
+use crate::records::ImageRecord;
+use crate::region::Region;
+
+const BYTES_PER_GIB: u64 = 1 << 30;
+const BYTES_PER_MIB: u64 = 1 << 20;
+
+/// Commits the disk that `open` opens. Nothing of it is visible until the whole is durable. The
+/// result keeps what was written from being collected until it is dropped.
+pub(super) async fn commit<W>(
+    context: &StepContext<W>,
+    open: impl FnOnce() -> Result<Arc<dyn Disk>> + Send + 'static,
+    base: Option<ManifestId>,
+) -> Result<Committed, StepError>
+where
+    W: Workflow<Environment = Arc<Region>>,
+{
+    let region = Arc::clone(&context.environment);
+    let given_up = GiveUpOnDrop(Arc::new(AtomicBool::new(false)));
+    let progress = Follow { progress: context.progress_handle(), given_up: Arc::clone(&given_up.0) };
+    let work = tokio::task::spawn_blocking(move || {
+        let disk = open()?;
+        Ok::<_, Error>(region.store.commit(&*disk, base, &progress)?)
+    });
+    let done = work.await;
+    drop(given_up);
+    match done {
+        Ok(Ok(committed)) => Ok(committed),
+        Ok(Err(Error::Store(error))) if error.kind() == ErrorKind::NoSpace => {
+            tracing::error!(%error, "the image could not be stored");
+            Err(StepError::Fail(ApiError::new(
+                ErrorCode::LimitExceeded,
+                "The image store's disk is full: free space or delete images, then try again",
+            )))
+        }
+        Ok(Err(error)) => Err(StepError::retry("The disk could not be stored", &error)),
+        Err(error) => Err(StepError::retry("The disk could not be stored", &error)),
+    }
+}
+
+/// Tells the thread that nobody waits for it any more.
+struct GiveUpOnDrop(Arc<AtomicBool>);
+
+impl Drop for GiveUpOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Follow {
+    progress: Progress,
+    given_up: Arc<AtomicBool>,
+}
+
+impl calotype_store::Progress for Follow {
+    fn advance(&self, done_bytes: u64, total_bytes: u64) {
+        self.progress.set(done_bytes as f64 / total_bytes.max(1) as f64);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
+    }
+}
+
+/// One line for the work request's log.
+pub(super) fn summary(committed: &Committed) -> String {
+    format!(
+        "committed {}: read {} bytes, stored {} bytes in {} new chunks",
+        committed.manifest, committed.bytes_read, committed.bytes_stored, committed.chunks_new
+    )
+}
+
+/// Makes a committed image AVAILABLE, with its sizes.
+pub(super) async fn publish(
+    region: &Arc<Region>,
+    image: &mut ImageRecord,
+) -> Result<(), StepError> {
+    let Some(manifest) = image.manifest else {
+        let missing = Error::Missing { kind: "manifest", id: image.resource.id.to_string() };
+        return Err(StepError::fail("The image has no disk", &missing));
+    };
+    let store = region.store.clone();
+    let stored = tokio::task::spawn_blocking(move || store.stored_bytes(manifest)).await;
+    let stored = match stored {
+        Ok(Ok(stored)) => stored,
+        Ok(Err(error)) => return Err(StepError::retry("The image could not be measured", &error)),
+        Err(error) => return Err(StepError::retry("The image could not be measured", &error)),
+    };
+    image.resource.lifecycle_state = ImageState::Available;
+    image.resource.size_in_m_bs = Some(image.size_bytes.div_ceil(BYTES_PER_MIB));
+    image.resource.billable_size_in_g_bs = Some(stored.div_ceil(BYTES_PER_GIB).max(1));
+    Ok(())
+}

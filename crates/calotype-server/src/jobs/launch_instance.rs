@@ -1,0 +1,149 @@
+//! Launch: an empty overlay over the image's disk, a guest on it.
+//!
+//! The instance, its volume and its network card are in the catalog before the first step, written
+//! with the job itself. When a step fails for good the instance ends TERMINATED, nothing of it stays,
+//! and the reason is in the work request.
+
+use std::sync::Arc;
+
+use calotype_api::boot_volumes::BootVolumeState;
+use calotype_api::instances::InstanceState;
+use calotype_api::ocid::Ocid;
+use calotype_api::work_requests::ActionType;
+use serde::{Deserialize, Serialize};
+
+use super::{Seeded, Step, StepContext, StepError, Workflow, blocking, resource, seed};
+use crate::app::network;
+use crate::db::{Batch, Versioned};
+use crate::jobs::records::{instance, volume_of};
+use crate::jobs::Seed;
+use crate::records::InstanceRecord;
+use crate::region::Region;
+use crate::volumes;
+
+/// What a launch must remember.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchInstance {
+    instance_id: Ocid,
+    compartment_id: Ocid,
+}
+
+impl LaunchInstance {
+    /// A launch of `instance`, whose documents are written together with the job.
+    pub fn new(instance: &InstanceRecord) -> Self {
+        Self {
+            instance_id: instance.resource.id.clone(),
+            compartment_id: instance.resource.compartment_id.clone(),
+        }
+    }
+}
+
+impl Seeded for LaunchInstance {
+    fn seed(&self, region: &Region) -> Seed {
+        let resources = vec![resource("instance", "instances", ActionType::Created, &self.instance_id)];
+        seed(region, "Launch Instance", &self.compartment_id, resources)
+    }
+}
+
+impl Workflow for LaunchInstance {
+    type Environment = Arc<Region>;
+
+    const NAME: &'static str = "launch_instance";
+
+    const STEPS: &'static [Step<Self>] = &[
+        Step { name: "reserve", weight: 1, run: |_| Box::pin(async { Ok(()) }), undo: Some(|context| Box::pin(release(context))) },
+        Step { name: "create boot volume", weight: 10, run: |context| Box::pin(create_volume(context)), undo: Some(|context| Box::pin(remove_volume(context))) },
+        Step { name: "start guest", weight: 80, run: |context| Box::pin(start(context)), undo: Some(|context| Box::pin(stop(context))) },
+        Step { name: "publish", weight: 9, run: |context| Box::pin(publish(context)), undo: None },
+    ];
+}
+
+type Context = StepContext<LaunchInstance>;
+
+async fn load(context: &Context) -> Result<Versioned<InstanceRecord>, StepError> {
+    instance(&context.environment, &context.state.instance_id).await
+}
+
+async fn create_volume(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let volume = volume_of(&region, &load(context).await?).await?;
+    blocking("The boot volume could not be created", move || {
+        let Some(name) = volume.layers.first() else { return Ok(()) };
+        volumes::create_layer(&region.paths, &volume, name)
+    })
+    .await
+}
+
+async fn remove_volume(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let mut volume = volume_of(&region, &load(context).await?).await?;
+    if volume.resource.lifecycle_state != BootVolumeState::Provisioning {
+        // A volume that was there before: it is only free again.
+        if volume.instance_id.as_ref() == Some(&context.state.instance_id) {
+            volume.value.instance_id = None;
+            context.write(Batch::new().replace(&volume));
+        }
+        return Ok(());
+    }
+    volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+    volume.value.instance_id = None;
+    context.write(Batch::new().replace(&volume));
+    blocking("The boot volume could not be removed", move || volumes::remove(&region.paths, &volume)).await
+}
+
+async fn start(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let instance = load(context).await?;
+    let _lock = region.guests.lock(&context.state.instance_id).await;
+    region.guests.check_capacity(&instance.resource.shape_config)?;
+    region
+        .guests
+        .start(&region, &context.state.instance_id)
+        .await
+        .map_err(|error| StepError::retry("The guest could not be started", &error))?;
+    context.log("guest started");
+    Ok(())
+}
+
+async fn stop(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let instance = load(context).await?;
+    let _lock = region.guests.lock(&context.state.instance_id).await;
+    region
+        .guests
+        .stop(&region, &instance, None)
+        .await
+        .map_err(|error| StepError::retry("The guest could not be stopped", &error))
+}
+
+async fn publish(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let mut instance = load(context).await?;
+    let mut volume = volume_of(&region, &instance).await?;
+    let mut batch = Batch::new();
+    if volume.resource.lifecycle_state == BootVolumeState::Provisioning {
+        volume.value.resource.lifecycle_state = BootVolumeState::Available;
+        batch = batch.replace(&volume);
+    }
+    if instance.resource.lifecycle_state == InstanceState::Provisioning {
+        // A guest that has ended again already is STOPPED: its end was no one's to report until now.
+        let runs = region.guests.machine(&context.state.instance_id).is_some();
+        instance.value.resource.lifecycle_state =
+            if runs { InstanceState::Running } else { InstanceState::Stopped };
+        region.guests.describe(&mut instance.value);
+        batch = batch.replace(&instance);
+    }
+    context.write(batch);
+    Ok(())
+}
+
+async fn release(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let mut instance = load(context).await?;
+    network::release_vnic(&region.db, &instance.vnic_id).await?;
+    let directory = crate::guests::machine_directory(&region.paths, &instance);
+    blocking("The guest's directory could not be removed", move || volumes::remove_tree(&directory)).await?;
+    instance.value.resource.lifecycle_state = InstanceState::Terminated;
+    context.write(Batch::new().replace(&instance));
+    Ok(())
+}

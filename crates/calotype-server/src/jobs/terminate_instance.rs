@@ -1,0 +1,93 @@
+//! Terminate: power off, give back addresses, remove or keep the boot volume. Always goes forward.
+
+use std::sync::Arc;
+
+use calotype_api::boot_volumes::BootVolumeState;
+use calotype_api::instances::InstanceState;
+use calotype_api::ocid::Ocid;
+use calotype_api::work_requests::ActionType;
+use serde::{Deserialize, Serialize};
+
+use super::records::{instance, volume_of};
+use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, resource, seed};
+use crate::app::network;
+use crate::db::Batch;
+use crate::records::InstanceRecord;
+use crate::region::Region;
+use crate::volumes;
+
+/// What a termination must remember.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TerminateInstance {
+    instance_id: Ocid,
+    compartment_id: Ocid,
+    preserve_boot_volume: bool,
+}
+
+impl TerminateInstance {
+    /// The termination of `instance`, which is TERMINATING in the job's batch.
+    pub fn new(instance: &InstanceRecord, preserve_boot_volume: bool) -> Self {
+        Self {
+            instance_id: instance.resource.id.clone(),
+            compartment_id: instance.resource.compartment_id.clone(),
+            preserve_boot_volume,
+        }
+    }
+}
+
+impl Seeded for TerminateInstance {
+    fn seed(&self, region: &Region) -> Seed {
+        let resources = vec![resource("instance", "instances", ActionType::Deleted, &self.instance_id)];
+        seed(region, "Terminate Instance", &self.compartment_id, resources)
+    }
+}
+
+impl Workflow for TerminateInstance {
+    type Environment = Arc<Region>;
+
+    const NAME: &'static str = "terminate_instance";
+
+    const STEPS: &'static [Step<Self>] = &[
+        Step { name: "stop guest", weight: 50, run: |context| Box::pin(stop(context)), undo: None },
+        Step { name: "remove", weight: 40, run: |context| Box::pin(remove(context)), undo: None },
+        Step { name: "collect", weight: 10, run: |context| Box::pin(collect_base(context)), undo: None },
+    ];
+}
+
+type Context = StepContext<TerminateInstance>;
+
+async fn stop(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let instance = instance(&region, &context.state.instance_id).await?;
+    let _lock = region.guests.lock(&context.state.instance_id).await;
+    region
+        .guests
+        .stop(&region, &instance, None)
+        .await
+        .map_err(|error| StepError::retry("The guest could not be stopped", &error))
+}
+
+async fn remove(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let mut instance = instance(&region, &context.state.instance_id).await?;
+    let mut volume = volume_of(&region, &instance).await?;
+    network::release_vnic(&region.db, &instance.vnic_id).await?;
+    let directory = crate::guests::machine_directory(&region.paths, &instance);
+    blocking("The guest's directory could not be removed", move || volumes::remove_tree(&directory)).await?;
+    volume.value.instance_id = None;
+    if !context.state.preserve_boot_volume {
+        volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+        let (region, volume) = (Arc::clone(&region), volume.value.clone());
+        blocking("The boot volume could not be removed", move || volumes::remove(&region.paths, &volume)).await?;
+    }
+    instance.value.resource.lifecycle_state = InstanceState::Terminated;
+    context.write(Batch::new().replace(&instance).replace(&volume));
+    Ok(())
+}
+
+async fn collect_base(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let instance = instance(&region, &context.state.instance_id).await?;
+    let volume = volume_of(&region, &instance).await?;
+    collect::unless_needed(&region, volume.base).await
+}

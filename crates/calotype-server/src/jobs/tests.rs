@@ -1,0 +1,4 @@
+//! The engine on toy workflows.
+
+mod engine;
+mod toy;
