@@ -147,9 +147,6 @@ fn write(
 /// Option 121 (RFC 3442): link-local services and everything else through the router. A client
 /// that understands it ignores the plain router option, so the default route stands here too.
 fn classless_routes(router: Ipv4Addr) -> Vec<u8> {
-    let mut routes = vec![16, 169, 254];
-    routes.extend(router.octets());
-    routes.push(0);
-    routes.extend(router.octets());
-    routes
+    let gateway = router.octets();
+    [&[16, 169, 254][..], &gateway, &[0], &gateway].concat()
 }

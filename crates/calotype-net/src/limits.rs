@@ -37,7 +37,7 @@ pub(crate) const GUEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A silent flow is probed this often.
 pub(crate) const TCP_KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A guest that acknowledges nothing for this long is gone.
-pub(crate) const TCP_DEAD_AFTER: Duration = Duration::from_secs(300);
+pub(crate) const TCP_DEAD_AFTER: Duration = Duration::from_mins(5);
 /// How long a flow whose host side is done may take to close.
 pub(crate) const TCP_LINGER: Duration = Duration::from_secs(30);
 
@@ -46,7 +46,7 @@ pub(crate) const UDP_FLOWS_MAX: usize = 256;
 /// Datagrams of one UDP flow that may wait for its host socket.
 pub(crate) const UDP_QUEUE_MAX: usize = 64;
 /// A UDP flow without a datagram in either direction ends after this.
-pub(crate) const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const UDP_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// DNS queries of one VNIC that may be under way at once.
 pub(crate) const DNS_QUERIES_MAX: usize = 64;

@@ -21,9 +21,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::limits::{
-    FRAME_SIZE_MAX, LINK_READ_SIZE, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN,
-};
+use crate::limits::{FRAME_SIZE_MAX, LINK_READ_SIZE, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
 use crate::port::Port;
 use crate::router;
 
@@ -35,19 +33,15 @@ pub(crate) async fn run(port: Arc<Port>, path: PathBuf, mut neighbours: mpsc::Re
     loop {
         let stream = connect(&port, &path, &mut neighbours).await;
         tracing::debug!(vnic = %port.vnic.id, "link up");
-        port.stack().out.set_link(true);
+        port.stack().link_up();
         let end = Session::new(&port, stream).run(&mut neighbours).await;
-        port.stack().out.set_link(false);
+        port.stack().link_down();
         tracing::debug!(vnic = %port.vnic.id, reason = %end, "link down");
     }
 }
 
 /// Tries until QEMU listens. Meanwhile neighbours' frames are lost and flows time out.
-async fn connect(
-    port: &Port,
-    path: &Path,
-    neighbours: &mut mpsc::Receiver<Bytes>,
-) -> UnixStream {
+async fn connect(port: &Port, path: &Path, neighbours: &mut mpsc::Receiver<Bytes>) -> UnixStream {
     let mut delay = RECONNECT_DELAY_MIN;
     loop {
         if let Ok(stream) = UnixStream::connect(path).await {

@@ -10,7 +10,7 @@ pub(crate) const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// Networks that no guest reaches through us, whatever the host could route.
 const FORBIDDEN: [(Ipv4Addr, u8); 9] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
     // Link-local: among others the metadata service of a cloud that the host itself runs in.
     (Ipv4Addr::new(169, 254, 0, 0), 16),
@@ -21,7 +21,7 @@ const FORBIDDEN: [(Ipv4Addr, u8); 9] = [
     // Multicast, reserved and broadcast.
     (Ipv4Addr::new(224, 0, 0, 0), 4),
     (Ipv4Addr::new(240, 0, 0, 0), 4),
-    (Ipv4Addr::new(255, 255, 255, 255), 32),
+    (Ipv4Addr::BROADCAST, 32),
 ];
 
 /// Whether a guest of `subnet` may open flows to `ip` while outbound traffic is on.
@@ -76,9 +76,21 @@ mod tests {
     #[test]
     fn refuses_loopback_link_local_multicast_reserved_and_own_addresses() {
         for ip in [
-            "0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.8.7", "169.254.0.1", "169.254.1.1",
-            "169.254.169.254", "192.0.0.192", "100.100.100.200", "168.63.129.16", "224.0.0.251",
-            "239.1.1.1", "240.0.0.1", "255.255.255.255", "10.0.0.77",
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.9.8.7",
+            "169.254.0.1",
+            "169.254.1.1",
+            "169.254.169.254",
+            "192.0.0.192",
+            "100.100.100.200",
+            "168.63.129.16",
+            "224.0.0.251",
+            "239.1.1.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "10.0.0.77",
         ] {
             let ip = ip.parse().unwrap();
             assert!(!may_reach(&subnet(), &ThisHost, ip), "{ip}");

@@ -54,19 +54,13 @@ fn receive_packet(port: &Arc<Port>, stack: &mut Stack, bytes: &[u8]) {
 }
 
 /// Tells the guest that its packet goes nowhere.
-pub(crate) fn refuse(
-    port: &Port,
-    stack: &mut Stack,
-    reason: Icmpv4DstUnreachable,
-    refused: &[u8],
-) {
+pub(crate) fn refuse(port: &Port, stack: &mut Stack, reason: Icmpv4DstUnreachable, refused: &[u8]) {
     packet::send_unreachable(&mut stack.out, port.vnic.subnet.virtual_router_ip, reason, refused);
 }
 
 /// Whether the guest may send to `ip` beyond its subnet now.
 fn may_leave(port: &Port, ip: Ipv4Addr) -> bool {
-    *port.subnet.outbound.borrow()
-        && policy::may_reach(&port.vnic.subnet, port.host.as_ref(), ip)
+    *port.subnet.outbound.borrow() && policy::may_reach(&port.vnic.subnet, port.host.as_ref(), ip)
 }
 
 fn receive_tcp(

@@ -14,9 +14,7 @@ use smoltcp::socket::tcp::{self, State};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
 use crate::config::VnicConfig;
-use crate::limits::{
-    TCP_BUFFER_SIZE, TCP_DEAD_AFTER, TCP_FLOWS_MAX, TCP_KEEP_ALIVE, TCP_LINGER,
-};
+use crate::limits::{TCP_BUFFER_SIZE, TCP_DEAD_AFTER, TCP_FLOWS_MAX, TCP_KEEP_ALIVE, TCP_LINGER};
 use crate::nat::udp::UdpFlows;
 use crate::outbox::{Device, Outbox};
 
@@ -80,6 +78,19 @@ impl Stack {
             router_ip: subnet.virtual_router_ip,
             next_port: *EPHEMERAL_PORTS.start(),
             started: Instant::now(),
+        }
+    }
+
+    /// The cable to QEMU is plugged in.
+    pub(crate) fn link_up(&mut self) {
+        self.out.set_link(true);
+    }
+
+    /// The cable is gone, which happens only when QEMU is: no flow can go on.
+    pub(crate) fn link_down(&mut self) {
+        self.out.set_link(false);
+        for flow in self.flows.values() {
+            self.sockets.get_mut::<tcp::Socket<'_>>(flow.handle).abort();
         }
     }
 

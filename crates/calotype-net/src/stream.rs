@@ -79,9 +79,7 @@ impl AsyncRead for GuestStream {
                 Poll::Ready(Ok(()))
             }
             Err(RecvError::Finished) => Poll::Ready(Ok(())),
-            Err(RecvError::InvalidState) => {
-                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-            }
+            Err(RecvError::InvalidState) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
     }
 }

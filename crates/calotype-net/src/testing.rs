@@ -431,8 +431,10 @@ impl Guest {
                 let (payload, from) = socket.recv().ok()?;
                 let packet = Icmpv4Packet::new_unchecked(payload);
                 let reply = Icmpv4Repr::parse(&packet, &checksums).unwrap();
-                Some(matches!(reply, Icmpv4Repr::EchoReply { data: b"are you there", .. })
-                    && from == IpAddress::Ipv4(to))
+                Some(
+                    matches!(reply, Icmpv4Repr::EchoReply { data: b"are you there", .. })
+                        && from == IpAddress::Ipv4(to),
+                )
             })
             .await;
         self.sockets.remove(handle);

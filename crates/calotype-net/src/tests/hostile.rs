@@ -17,7 +17,7 @@ fn bare_port() -> (Arc<Port>, watch::Sender<()>) {
     let metadata = Arc::new(TestMetadata { legacy_endpoints_disabled: false });
     let subnet = Arc::new(Subnet::new(true));
     let port = Port::new(vnic(5), subnet, metadata, Arc::new(TestHost::default()), unplugged);
-    port.stack().out.set_link(true);
+    port.stack().link_up();
     (Arc::new(port), plug)
 }
 

@@ -64,7 +64,9 @@ async fn refuses_the_hosts_own_loopback_and_link_local_addresses() {
     let network = network(&host);
     let (mut guest, _attachment) = boot(&network, vnic(5)).await;
     let mut forbidden = own;
-    forbidden.extend(["127.0.0.1", "127.1.2.3", "169.254.1.1"].map(|ip| ip.parse().unwrap()));
+    forbidden.extend(
+        ["127.0.0.1", "127.1.2.3", "169.254.1.1"].map(|ip| ip.parse::<Ipv4Addr>().unwrap()),
+    );
     for ip in forbidden {
         assert!(!guest.connect(SocketAddrV4::new(ip, port)).await.1, "{ip}");
     }
@@ -112,7 +114,8 @@ async fn datagrams_go_out_and_come_back_in_fragments_where_needed() {
 
 /// Finds an ICMP message of this type and code among frames.
 fn find_icmp(frames: &[Vec<u8>], kind: u8, code: u8) -> Option<()> {
-    let wanted = |frame: &Vec<u8>| frame.len() > 36 && frame[23] == 1 && frame[34..36] == [kind, code];
+    let wanted =
+        |frame: &Vec<u8>| frame.len() > 36 && frame[23] == 1 && frame[34..36] == [kind, code];
     frames.iter().any(wanted).then_some(())
 }
 

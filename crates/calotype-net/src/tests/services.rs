@@ -166,9 +166,19 @@ async fn metadata_v2_wants_its_header_and_serves_every_key() {
         assert_eq!(guest.get(path, V2).await, (200, expected.into()), "{path}");
     }
     for path in [
-        "/", "/opc", "/opc/v2x/", "/opc/v3/instance", "/opc/v2/nothing", "/opc/v2/instance/nothing",
-        "/opc/v2/vnics/1", "/opc/v2/vnics/x", "/opc/v2/instance/id/deeper", "/opc/v2/instance/%zz",
-        "/opc/v2/instance/faultDomain", "/openstack/latest/meta_data.json", "/latest/meta-data",
+        "/",
+        "/opc",
+        "/opc/v2x/",
+        "/opc/v3/instance",
+        "/opc/v2/nothing",
+        "/opc/v2/instance/nothing",
+        "/opc/v2/vnics/1",
+        "/opc/v2/vnics/x",
+        "/opc/v2/instance/id/deeper",
+        "/opc/v2/instance/%zz",
+        "/opc/v2/instance/faultDomain",
+        "/openstack/latest/meta_data.json",
+        "/latest/meta-data",
     ] {
         assert_eq!(guest.get(path, V2).await.0, 404, "{path}");
     }
