@@ -1,0 +1,69 @@
+//! The wire: nothing reaches an operation that was not routed, measured, signed, and checked against the operation's row.
+//!
+//! What happens to a request, in this order; each step is the only place where its refusal is made:
+//!
+//! ```text
+//! connection   at most so many, a TLS handshake and headers within their time      serve
+//! 1 name       opc-request-id, on every answer whatever happens next               request_id
+//! 2 measure    431 target or headers too large                                      exchange
+//! 3 greet      HEAD / answers without a signature: clients compare its Date         exchange
+//! 4 sign       401 absent, unknown key, skewed, or not over this target             exchange
+//! 5 route      404 no such path, 405 not with this method, 501 not in this region   router
+//! 6 body       413 too large (before it is read), 408 too slow, 401 not as signed   exchange
+//! 7 replay     401 a changing request that was seen before                          replay
+//! 8 query      400 absent, repeated, undeclared or not an allowed word              request
+//! 9 call       the handler, in a task of its own; a panic is a 500                  exchange
+//! ```
+//!
+//! It knows no rule of the region and no resource: those are behind [`Dispatch`].
+
+use std::future::Future;
+
+use calotype_api::sign::{KeyId, PublicKey};
+use calotype_api::{ApiError, Ocid};
+
+use crate::operations::Operation;
+
+mod exchange;
+mod limits;
+mod published;
+mod replay;
+mod reply;
+mod request;
+mod request_id;
+mod router;
+mod serve;
+pub mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use reply::{Reply, ReplyBody};
+pub use request::{PathParameters, QueryParameters, Request};
+pub use serve::serve;
+
+/// Who signed a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// The user.
+    pub user: Ocid,
+    /// The user's tenancy.
+    pub tenancy: Ocid,
+}
+
+/// What is behind the wire.
+pub trait Dispatch: Send + Sync + 'static {
+    /// Every operation. Read once, when serving begins.
+    fn operations(&self) -> Vec<&'static Operation>;
+
+    /// The public key of that name and whose it is; `None` if there is none.
+    fn key(
+        &self,
+        key_id: &KeyId,
+    ) -> impl Future<Output = Result<Option<(PublicKey, Principal)>, ApiError>> + Send;
+
+    /// Authorises and carries out a request whose signature and parameters were checked.
+    ///
+    /// It runs to its end even if the client goes away.
+    fn call(&self, request: Request) -> impl Future<Output = Result<Reply, ApiError>> + Send;
+}

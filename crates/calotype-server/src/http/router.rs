@@ -1,0 +1,99 @@
+//! From method and path to one row of the table, or to the reason why there is none.
+
+use http::Method;
+
+use super::published;
+use super::request::{PathParameters, decode};
+use crate::operations::Operation;
+
+/// Where a request goes.
+pub(super) enum Route {
+    /// To an operation, with what its path gives.
+    Found(&'static Operation, PathParameters),
+    /// The public service has this operation, this region does not.
+    NotImplemented(&'static str),
+    /// The path has operations, none with this method.
+    MethodNotAllowed(Vec<Method>),
+    /// No operation has this path.
+    NotFound,
+}
+
+/// The rows, with their paths taken apart. What has more literal segments is matched first, so that
+/// `/images/actions` is never an image called `actions`.
+pub(super) struct Router(Vec<(Vec<Segment>, &'static Operation)>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Segment {
+    Literal(&'static str),
+    Parameter(&'static str),
+}
+
+impl Router {
+    pub(super) fn new(operations: Vec<&'static Operation>) -> Self {
+        let mut rows: Vec<_> =
+            operations.into_iter().map(|row| (segments(row.path), row)).collect();
+        rows.sort_by_key(|(segments, _)| {
+            segments.iter().filter(|segment| matches!(segment, Segment::Parameter(_))).count()
+        });
+        Self(rows)
+    }
+
+    /// Finds the operation. `path` is raw: it is taken apart first and decoded then, so that an encoded slash stays
+    /// inside its segment. One slash at the end is ignored, as older clients send it.
+    pub(super) fn route(&self, method: &Method, path: &str) -> Route {
+        let Some(parts) = take_apart(path) else { return Route::NotFound };
+        let mut allowed = Vec::new();
+        for (segments, row) in &self.0 {
+            if let Some(parameters) = matched(segments, &parts) {
+                if row.method == *method {
+                    return Route::Found(row, parameters);
+                }
+                allowed.push(row.method.clone());
+            }
+        }
+        let known = published::OPERATIONS.iter().find(|(of, template, _)| {
+            *of == method.as_str() && matched(&segments(template), &parts).is_some()
+        });
+        match known {
+            Some((_, _, name)) => Route::NotImplemented(name),
+            None if allowed.is_empty() => Route::NotFound,
+            None => {
+                allowed.dedup();
+                Route::MethodNotAllowed(allowed)
+            }
+        }
+    }
+}
+
+fn segments(path: &'static str) -> Vec<Segment> {
+    let segment = |part: &'static str| {
+        match part.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) => Segment::Parameter(name),
+            None => Segment::Literal(part),
+        }
+    };
+    path.trim_start_matches('/').split('/').map(segment).collect()
+}
+
+fn take_apart(path: &str) -> Option<Vec<String>> {
+    let path = path.strip_prefix('/')?;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.split('/').map(|part| decode(part, false)).collect()
+}
+
+fn matched(segments: &[Segment], parts: &[String]) -> Option<PathParameters> {
+    if segments.len() != parts.len() {
+        return None;
+    }
+    let mut parameters = PathParameters::new();
+    for (segment, part) in segments.iter().zip(parts) {
+        match segment {
+            Segment::Literal(literal) if literal == part => {}
+            Segment::Parameter(name) if !part.is_empty() => {
+                parameters.insert(name, part.clone());
+            }
+            _ => return None,
+        }
+    }
+    Some(parameters)
+}
