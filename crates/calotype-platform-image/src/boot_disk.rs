@@ -39,6 +39,7 @@ const GRUB_MODULES: &[&str] = &[
     "test",
     "search",
     "search_fs_uuid",
+    "setpci",
     "serial",
     "terminal",
     "reboot",

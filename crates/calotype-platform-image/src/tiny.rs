@@ -16,7 +16,7 @@ use crate::{Built, Description, Error, ErrorKind, Firmware, Recipe, Result};
 use crate::{dates, ext4, newc};
 
 /// Raised when the code that builds changes what it builds.
-const REVISION: &str = "tiny 1";
+const REVISION: &str = "tiny 2";
 
 /// Size of the disk: small enough to copy, with about 150 MiB free for its users.
 const SIZE_BYTES: u64 = 256 * 1024 * 1024;
@@ -25,7 +25,9 @@ const JOURNAL_MIB: u32 = 4;
 /// Number of the user `opc`, and of its group.
 const USER: u32 = 1000;
 
-const KERNEL: &str = "linux-image-cloud-amd64";
+/// Meta packages of the kernels, and what their files in `/boot` are called. The boot loader takes
+/// the first, which is fast; the second drives the emulated devices that the first leaves out.
+const KERNELS: &[(&str, &str)] = &[("linux-image-cloud-amd64", ""), ("linux-image-amd64", "-all")];
 const SHELL: &str = "busybox-static";
 
 const LIBRARIES: &[&str] = &["lib/x86_64-linux-gnu/lib", "usr/lib/x86_64-linux-gnu/lib"];
@@ -33,6 +35,8 @@ const LIBRARIES: &[&str] = &["lib/x86_64-linux-gnu/lib", "usr/lib/x86_64-linux-g
 /// Programs and libraries: package, and which of its files to take, by the start of their path.
 const PACKAGES: &[(&str, &[&str])] = &[
     (SHELL, &["bin/"]),
+    ("bash", &["bin/bash"]),
+    ("libtinfo6", LIBRARIES),
     ("dropbear-bin", &["usr/sbin/", "usr/bin/"]),
     ("openssh-sftp-server", &["usr/lib/openssh/sftp-server", "usr/lib/sftp-server"]),
     ("openssh-client", &["usr/bin/scp"]),
@@ -57,8 +61,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
 const PAM_PERMIT: &str = "lib/x86_64-linux-gnu/security/pam_permit.so";
 
 /// Drivers of every disk and network device that a virtual machine may have, and what the scripts
-/// use. Those that the kernel has built in, or lacks, are skipped.
-const MODULES: &[&str] = &[
+/// use. Those that a kernel has built in, or lacks, are skipped.
+const DRIVERS: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "virtio_scsi",
@@ -66,7 +70,6 @@ const MODULES: &[&str] = &[
     "virtio_rng",
     "virtio_balloon",
     "sd_mod",
-    "sr_mod",
     "ata_piix",
     "ata_generic",
     "ahci",
@@ -83,12 +86,19 @@ const MODULES: &[&str] = &[
     "crc32c_generic",
     "button",
     "evdev",
+];
+
+/// Modules that only the running system may want.
+const EXTRAS: &[&str] = &[
     "loop",
     "vfat",
     "nls_cp437",
     "nls_ascii",
     "nls_iso8859_1",
     "isofs",
+    "sr_mod",
+    "fuse",
+    "dm_mod",
 ];
 
 /// Files of the recipe: path, mode, content.
@@ -104,7 +114,7 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/hostname", 0o644, "tiny\n"),
     ("etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 tiny\n"),
     ("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"),
-    ("etc/shells", 0o644, "/bin/sh\n/bin/ash\n"),
+    ("etc/shells", 0o644, "/bin/sh\n/bin/ash\n/bin/bash\n"),
     ("etc/profile", 0o644, "export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\numask 022\n"),
     ("etc/machine-id", 0o444, ""),
     ("etc/fstab", 0o644, ""),
@@ -139,12 +149,17 @@ pub(crate) fn build(cache: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result
     })
 }
 
-/// The kernel first, then [`PACKAGES`] in their order.
+/// The kernels first, then [`PACKAGES`] in their order.
 fn resolve(apt: &Apt) -> Result<Vec<Package>> {
-    let mut names = vec![KERNEL];
-    names.extend(PACKAGES.iter().map(|(name, _)| *name));
+    let names: Vec<_> = KERNELS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(PACKAGES.iter().map(|(name, _)| *name))
+        .collect();
     let mut packages = apt.resolve(&names)?;
-    packages[0] = apt.resolve_dependency(&packages[0])?;
+    for kernel in &mut packages[..KERNELS.len()] {
+        *kernel = apt.resolve_dependency(kernel)?;
+    }
     Ok(packages)
 }
 
@@ -161,7 +176,8 @@ fn digest(packages: &[Package]) -> String {
     for (name, takes) in PACKAGES {
         digest.add(name, takes.join("\n").as_bytes());
     }
-    digest.add("modules", MODULES.join("\n").as_bytes());
+    digest.add("drivers", DRIVERS.join("\n").as_bytes());
+    digest.add("extras", EXTRAS.join("\n").as_bytes());
     digest.finish()
 }
 
@@ -183,9 +199,11 @@ fn build_from(
     progress("put the system together", 0.6);
     let uuid = crate::digest::uuid(&inputs_digest, "root filesystem");
     let mut tree = Tree::default();
-    let applets = userland(&mut tree, &unpacked[1..])?;
-    let busybox = unpacked[1].join("bin/busybox");
-    kernel(&mut tree, &unpacked[0], &busybox, &applets)?;
+    let (kernels, programs) = unpacked.split_at(KERNELS.len());
+    let shell = userland(&mut tree, programs)?;
+    for (directory, (_, suffix)) in kernels.iter().zip(KERNELS) {
+        kernel(&mut tree, directory, suffix, &shell)?;
+    }
     tree.file("boot/grub/grub.cfg", 0o644, GRUB_CFG.replace("@UUID@", &uuid));
 
     progress("write the disk", 0.8);
@@ -210,8 +228,14 @@ fn build_from(
     Ok(built)
 }
 
-/// Programs, libraries, configuration, users. Returns the names of busybox's programs.
-fn userland(tree: &mut Tree, unpacked: &[PathBuf]) -> Result<Vec<String>> {
+/// busybox and the names of the programs in it.
+struct Shell {
+    busybox: Vec<u8>,
+    applets: Vec<String>,
+}
+
+/// Programs, libraries, configuration, users.
+fn userland(tree: &mut Tree, unpacked: &[PathBuf]) -> Result<Shell> {
     for link in ["bin", "sbin", "lib", "lib64"] {
         tree.symlink(link, &format!("usr/{link}"));
         tree.directory(&format!("usr/{link}"), 0o755);
@@ -219,7 +243,7 @@ fn userland(tree: &mut Tree, unpacked: &[PathBuf]) -> Result<Vec<String>> {
     for (directory, (_, prefixes)) in unpacked.iter().zip(PACKAGES) {
         tree.take(directory, prefixes, merged_usr)?;
     }
-    let applets = applets(&unpacked[0].join("bin/busybox"))?;
+    let shell = shell(&unpacked[0].join("bin/busybox"))?;
     for (path, mode, content) in FILES {
         tree.file(path, *mode, *content);
     }
@@ -227,7 +251,7 @@ fn userland(tree: &mut Tree, unpacked: &[PathBuf]) -> Result<Vec<String>> {
         tree.symlink(&format!("usr/sbin/{alias}"), "poweroff");
     }
     tree.symlink("usr/sbin/init", "../bin/busybox");
-    for applet in &applets {
+    for applet in &shell.applets {
         let taken =
             ["usr/bin/", "usr/sbin/"].iter().any(|d| tree.contains(&format!("{d}{applet}")));
         if !taken {
@@ -241,7 +265,7 @@ fn userland(tree: &mut Tree, unpacked: &[PathBuf]) -> Result<Vec<String>> {
         }
     }
     directories(tree);
-    Ok(applets)
+    Ok(shell)
 }
 
 fn directories(tree: &mut Tree) {
@@ -269,46 +293,55 @@ fn merged_usr(path: &str) -> String {
     if old { format!("usr/{path}") } else { path.to_owned() }
 }
 
-/// The kernel, the modules and the initial RAM filesystem.
-fn kernel(tree: &mut Tree, unpacked: &Path, busybox: &Path, applets: &[String]) -> Result<()> {
-    let boot = unpacked.join("boot");
+/// A kernel, its modules and its initial RAM filesystem.
+fn kernel(tree: &mut Tree, unpacked: &Path, suffix: &str, shell: &Shell) -> Result<()> {
     let version = only_name(&unpacked.join("lib/modules"))?;
-    let image = boot.join(format!("vmlinuz-{version}"));
+    let image = unpacked.join("boot").join(format!("vmlinuz-{version}"));
     let image = std::fs::read(&image).map_err(Error::io("read", &image))?;
-    tree.file("boot/vmlinuz", 0o644, image);
+    tree.file(&format!("boot/vmlinuz{suffix}"), 0o644, image);
 
-    let modules = Modules::pick(&unpacked.join("lib/modules").join(&version), MODULES)?;
-    let mut initramfs = Tree::default();
-    for directory in ["proc", "sys", "dev", "root", "run"] {
-        initramfs.directory(directory, 0o755);
-    }
-    let shell = std::fs::read(busybox).map_err(Error::io("read", busybox))?;
-    initramfs.file("bin/busybox", 0o755, shell);
-    initramfs.symlink("sbin", "bin");
-    for applet in applets {
-        initramfs.symlink(&format!("bin/{applet}"), "busybox");
-    }
-    initramfs.file("init", 0o755, INITRAMFS_INIT);
-    for (tree, root) in [(&mut *tree, "usr/lib"), (&mut initramfs, "lib")] {
-        let directory = format!("{root}/modules/{version}");
-        for module in modules.by_name.values() {
-            tree.file(&format!("{directory}/{}", module.path), 0o644, module.content.clone());
-        }
-        tree.file(&format!("{directory}/modules.dep"), 0o644, modules.dependency_index());
-        tree.file(&format!("{directory}/modules.alias"), 0o644, modules.alias_index());
-        tree.file(&format!("{directory}/modules.symbols"), 0o644, "");
-    }
+    let directory = unpacked.join("lib/modules").join(&version);
+    let drivers = Modules::pick(&directory, DRIVERS)?;
+    let mut initramfs = initramfs(shell);
+    put_modules(&mut initramfs, &format!("lib/modules/{version}"), &drivers);
     let mut archive = Vec::new();
     newc::write(&initramfs, &mut archive).map_err(Error::io("pack", Path::new("initrd.img")))?;
-    tree.file("boot/initrd.img", 0o644, archive);
+    tree.file(&format!("boot/initrd{suffix}.img"), 0o644, archive);
+
+    let all = Modules::pick(&directory, &[DRIVERS, EXTRAS].concat())?;
+    put_modules(tree, &format!("usr/lib/modules/{version}"), &all);
     Ok(())
 }
 
-/// The programs inside `busybox`, which is static and therefore runs on this machine.
-fn applets(busybox: &Path) -> Result<Vec<String>> {
-    let path = busybox.to_string_lossy();
-    let list = Tool::new(&path).arg("--list").run()?.text();
-    Ok(list.lines().filter(|name| *name != "busybox").map(str::to_owned).collect())
+fn initramfs(shell: &Shell) -> Tree {
+    let mut tree = Tree::default();
+    for directory in ["proc", "sys", "dev", "root", "run"] {
+        tree.directory(directory, 0o755);
+    }
+    tree.file("bin/busybox", 0o755, shell.busybox.clone());
+    tree.symlink("sbin", "bin");
+    for applet in &shell.applets {
+        tree.symlink(&format!("bin/{applet}"), "busybox");
+    }
+    tree.file("init", 0o755, INITRAMFS_INIT);
+    tree
+}
+
+fn put_modules(tree: &mut Tree, directory: &str, modules: &Modules) {
+    for module in modules.by_name.values() {
+        tree.file(&format!("{directory}/{}", module.path), 0o644, module.content.clone());
+    }
+    tree.file(&format!("{directory}/modules.dep"), 0o644, modules.dependency_index());
+    tree.file(&format!("{directory}/modules.alias"), 0o644, modules.alias_index());
+    tree.file(&format!("{directory}/modules.symbols"), 0o644, "");
+}
+
+/// Asks busybox for its programs: it is static and therefore runs on this machine.
+fn shell(path: &Path) -> Result<Shell> {
+    let list = Tool::new(&path.to_string_lossy()).arg("--list").run()?.text();
+    let applets = list.lines().filter(|name| *name != "busybox").map(str::to_owned).collect();
+    let busybox = std::fs::read(path).map_err(Error::io("read", path))?;
+    Ok(Shell { busybox, applets })
 }
 
 fn only_name(directory: &Path) -> Result<String> {

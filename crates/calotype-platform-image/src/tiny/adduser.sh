@@ -1,7 +1,7 @@
 #!/bin/sh
 # adduser [options of useradd and a few of Debian's adduser] NAME: makes the user and a home.
 
-shell=/bin/sh
+shell=/bin/bash
 set_password=yes
 while [ $# -gt 1 ]; do
 	case $1 in

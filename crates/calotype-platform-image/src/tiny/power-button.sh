@@ -11,5 +11,5 @@ if [ -z "$event" ]; then
 	while :; do sleep 86400; done
 fi
 # The read returns with the first event: input_event is 24 bytes on a 64-bit system.
-dd if="/dev/input/$event" of=/dev/null bs=24 count=1 2>/dev/null && poweroff
+dd if="/dev/input/$event" of=/dev/null bs=24 count=1 2>/dev/null && /usr/sbin/poweroff
 sleep 5

@@ -6,4 +6,4 @@ case $* in
 *-f*) exec busybox "$action" "$@" ;;
 esac
 echo "$action" >/run/shutdown || exit
-exec busybox poweroff
+exec busybox "$action"

@@ -3,9 +3,10 @@
 
 . /usr/lib/tiny/environment
 
-# What poweroff, reboot or halt left here; init itself does not say which of them it was.
+# What poweroff, reboot or halt left here. When nothing is here, init was asked directly (busybox's
+# shell prefers its own reboot to any other) and only it knows what comes last.
 action=$(cat /run/shutdown 2>/dev/null)
-echo "tiny: going down (${action:-poweroff})" >/dev/console
+echo "tiny: going down ${action:+for $action}" >/dev/console
 
 others() {
 	for status in /proc/[0-9]*/status; do
@@ -30,7 +31,5 @@ sync
 umount -a -r 2>/dev/null
 mount -o remount,ro / 2>/dev/null
 case $action in
-reboot) exec busybox reboot -f ;;
-halt) exec busybox halt -f ;;
-*) exec busybox poweroff -f ;;
+reboot | halt | poweroff) exec busybox "$action" -f ;;
 esac
