@@ -21,15 +21,20 @@
 
 mod accelerator;
 mod block;
+mod console;
 mod error;
+mod files;
 mod hypervisor;
+mod launcher;
 mod limits;
 mod machine;
+mod process;
+mod qemu;
 mod qmp;
 mod spec;
 
 pub use accelerator::{Accelerator, AcceleratorChoice};
-pub use block::{BlockServer, ExportStatistics};
+pub use block::{BlockServer, ExportStatistics, ResolveDisk};
 pub use error::{Error, ErrorKind, Result};
 pub use hypervisor::{FirmwarePaths, Hypervisor, HypervisorConfig};
 pub use limits::{CONSOLE_LOG_BYTES_MAX, LAYERS_MAX, NICS_MAX, SOCKET_PATH_BYTES_MAX};

@@ -26,12 +26,12 @@ pub(crate) const QMP_EVENTS_KEPT: usize = 64;
 /// Most commands answer in a millisecond; a host that swaps may take longer.
 pub(crate) const QMP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Changing the block graph waits for the guest's requests in flight, hence for the block server.
-pub(crate) const QMP_GRAPH_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const QMP_GRAPH_TIMEOUT: Duration = Duration::from_mins(2);
 /// Between two attempts to reach a control socket.
 pub(crate) const RECONNECT_DELAY: Duration = Duration::from_millis(200);
 
 /// From the start of the QEMU process to its control sockets answering.
-pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two looks for a control socket that a starting QEMU has not made yet.
 pub(crate) const START_POLL: Duration = Duration::from_millis(10);
 /// From SIGKILL to the process being gone; more means that the kernel holds it in I/O.

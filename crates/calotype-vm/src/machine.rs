@@ -1,16 +1,36 @@
 //! A running machine: its control, its power and its disk.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+use crate::console::Console;
 use crate::error::{Error, ErrorKind, Result};
-use crate::qmp::Event;
+use crate::files::{self, Layout};
+use crate::limits::{KILL_TIMEOUT, QMP_GRAPH_TIMEOUT};
+use crate::process::Process;
+use crate::qemu;
+use crate::qmp::{Event, Qmp};
 use crate::spec::{MachineSpec, NbdTarget};
 
 /// A handle on a running QEMU process. Dropping it never ends the guest.
 #[derive(Debug, Clone)]
-pub struct Machine;
+pub struct Machine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    process: Arc<Process>,
+    qmp: Qmp,
+    console: Console,
+    layout: Layout,
+    spec: Mutex<MachineSpec>,
+    /// One change of the block graph at a time.
+    graph: tokio::sync::Mutex<()>,
+}
 
 /// What QEMU says of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,7 +42,7 @@ pub enum GuestStatus {
     Prelaunch,
     /// Stopped by a command.
     Paused,
-    /// Stopped because its disk failed.
+    /// Stopped because its disk failed, for want of space on the host for example.
     IoError,
     /// The guest powered off, and QEMU is about to end.
     Shutdown,
@@ -48,42 +68,79 @@ pub struct DiskStatistics {
 }
 
 impl Machine {
+    pub(crate) fn new(
+        process: Arc<Process>,
+        qmp: Qmp,
+        console: Console,
+        spec: MachineSpec,
+    ) -> Self {
+        let layout = Layout::new(&spec.directory);
+        let (spec, graph) = (Mutex::new(spec), tokio::sync::Mutex::new(()));
+        Self { inner: Arc::new(Inner { process, qmp, console, layout, spec, graph }) }
+    }
+
     /// QEMU's process id.
     pub fn pid(&self) -> u32 {
-        0
+        self.inner.process.pid()
     }
 
     /// The machine as it is now: [`Machine::rebase`] changes its boot disk.
     pub fn spec(&self) -> MachineSpec {
-        unreachable!()
+        self.locked_spec().clone()
+    }
+
+    fn locked_spec(&self) -> MutexGuard<'_, MachineSpec> {
+        self.inner.spec.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What QEMU reports from now on: shutdown, reset, disk errors.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        broadcast::channel(1).1
+        self.inner.qmp.events()
     }
 
     /// Presses the ACPI power button; the guest may ignore it.
     pub async fn power_button(&self) -> Result<()> {
-        Err(Error::new(ErrorKind::NotRunning, "not here yet"))
+        self.inner.qmp.execute("system_powerdown", json!({})).await.map(drop)
     }
 
     /// Resets the machine as its reset button would.
     pub async fn reset(&self) -> Result<()> {
-        Err(Error::new(ErrorKind::NotRunning, "not here yet"))
+        self.inner.qmp.execute("system_reset", json!({})).await.map(drop)
+    }
+
+    /// Lets the guest run on after its disk failed ([`GuestStatus::IoError`]); the failed request
+    /// is tried again.
+    pub async fn resume(&self) -> Result<()> {
+        self.inner.qmp.execute("cont", json!({})).await.map(drop)
     }
 
     /// Ends the QEMU process at once; returns when it is gone, also when it was already.
     pub async fn kill(&self) -> Result<()> {
-        Err(Error::new(ErrorKind::NotRunning, "not here yet"))
+        self.inner.process.kill()?;
+        tokio::time::timeout(KILL_TIMEOUT, self.exited()).await.map_err(|_| {
+            let (pid, seconds) = (self.pid(), KILL_TIMEOUT.as_secs());
+            Error::new(ErrorKind::TimedOut, format!("process {pid} was not gone in {seconds} s"))
+        })
     }
 
-    /// Resolves when the QEMU process is gone, at once when it is already.
-    pub async fn exited(&self) {}
+    /// Resolves when the QEMU process is gone and its last console output is in the log; at once
+    /// when it is so already.
+    pub async fn exited(&self) {
+        self.inner.process.exited().await;
+        self.inner.console.finished().await;
+    }
 
     /// What the guest is doing. `NotRunning` when the process is gone.
     pub async fn guest_status(&self) -> Result<GuestStatus> {
-        Err(Error::new(ErrorKind::NotRunning, "not here yet"))
+        let answer = self.inner.qmp.execute("query-status", json!({})).await?;
+        Ok(match answer["status"].as_str() {
+            Some("running") => GuestStatus::Running,
+            Some("prelaunch") => GuestStatus::Prelaunch,
+            Some("paused" | "suspended") => GuestStatus::Paused,
+            Some("io-error") => GuestStatus::IoError,
+            Some("shutdown") => GuestStatus::Shutdown,
+            _ => GuestStatus::Broken,
+        })
     }
 
     /// The UNIX socket on which QEMU listens for the one peer of network interface `index`.
@@ -92,25 +149,101 @@ impl Machine {
     ///
     /// Send nothing before the guest sent its first frame: QEMU keeps a frame that the guest has no
     /// buffer for and reads nothing more, not even the end of the connection, until it has.
+    /// Connecting fails with `WouldBlock` meanwhile; try again later.
     pub fn nic_socket(&self, index: usize) -> PathBuf {
-        PathBuf::from(index.to_string())
+        self.inner.layout.nic_socket(index)
     }
 
     /// The newest output of the serial console, at most [`crate::CONSOLE_LOG_BYTES_MAX`].
     pub fn console_log(&self) -> PathBuf {
-        PathBuf::new()
+        self.inner.layout.console_log()
     }
 
     /// Shortens the running guest's chain: keeps the top `layers_kept` layers (at least one) and
     /// hangs them on `base`, which must read exactly as what is dropped. Repeating it is harmless.
     /// The dropped files are closed on return and may be deleted.
+    ///
+    /// # Errors
+    /// `InvalidSpec` when that many layers are not there, `Refused` when QEMU cannot reach `base`.
+    /// Half-done work is finished by repeating.
     pub async fn rebase(&self, layers_kept: usize, base: NbdTarget) -> Result<()> {
-        let _ = (layers_kept, base);
-        Err(Error::new(ErrorKind::NotRunning, "not here yet"))
+        let _one_at_a_time = self.inner.graph.lock().await;
+        let mut spec = self.spec();
+        if layers_kept == 0 || layers_kept > spec.boot_disk.layers.len() {
+            let there = spec.boot_disk.layers.len();
+            return Err(Error::new(
+                ErrorKind::InvalidSpec,
+                format!("cannot keep {layers_kept} of {there} layers"),
+            ));
+        }
+        qemu::validate_target(&base)?;
+        let present = self.node_names().await?;
+        let base_node = qemu::base_node_name(&base);
+        if !present.contains(&base_node) {
+            self.change_graph("blockdev-add", qemu::base_node(&base)?).await?;
+        }
+        let bottom = qemu::layer_node(layers_kept - 1, &base_node);
+        self.change_graph("blockdev-reopen", json!({ "options": [bottom] })).await?;
+        self.drop_unused_nodes(&present, layers_kept, &base_node).await?;
+        spec.boot_disk.layers.truncate(layers_kept);
+        spec.boot_disk.base = base;
+        let layout = self.inner.layout.clone();
+        let saved = spec.clone();
+        tokio::task::spawn_blocking(move || files::save_spec(&layout, &saved))
+            .await
+            .map_err(|error| Error::because(ErrorKind::Io, "cannot save the machine", error))??;
+        *self.locked_spec() = spec;
+        Ok(())
+    }
+
+    /// Deletes layers from the top down, since each holds the next, then the bases.
+    async fn drop_unused_nodes(
+        &self,
+        present: &[String],
+        layers_kept: usize,
+        base_node: &str,
+    ) -> Result<()> {
+        let layers = (layers_kept..crate::LAYERS_MAX)
+            .flat_map(|index| [qemu::layer_node_name(index), qemu::layer_file_node_name(index)]);
+        let bases = present.iter().filter(|name| name.starts_with("base-")).cloned();
+        for name in layers.chain(bases).filter(|name| name != base_node && present.contains(name)) {
+            self.change_graph("blockdev-del", json!({ "node-name": name })).await?;
+        }
+        Ok(())
+    }
+
+    async fn change_graph(&self, command: &'static str, arguments: Value) -> Result<()> {
+        self.inner.qmp.execute_within(QMP_GRAPH_TIMEOUT, command, arguments).await.map(drop)
+    }
+
+    async fn node_names(&self) -> Result<Vec<String>> {
+        let flat = json!({ "flat": true });
+        let nodes = self.inner.qmp.execute("query-named-block-nodes", flat).await?;
+        let names = nodes.as_array().into_iter().flatten();
+        Ok(names.filter_map(|node| node["node-name"].as_str()).map(str::to_owned).collect())
     }
 
     /// What the guest did with its disk since QEMU started.
     pub async fn disk_statistics(&self) -> Result<DiskStatistics> {
-        Err(Error::new(ErrorKind::NotRunning, "not here yet"))
+        let answer = self.inner.qmp.execute("query-blockstats", json!({})).await?;
+        let is_boot_disk = |device: &&Value| {
+            device["qdev"]
+                .as_str()
+                .is_some_and(|path| path.split('/').any(|part| part == qemu::BOOT_DISK))
+        };
+        let Some(device) = answer.as_array().into_iter().flatten().find(is_boot_disk) else {
+            return Err(Error::new(ErrorKind::Protocol, "QEMU has no statistics of the boot disk"));
+        };
+        let count = |name: &str| device["stats"][name].as_u64().unwrap_or(0);
+        Ok(DiskStatistics {
+            read_bytes: count("rd_bytes"),
+            written_bytes: count("wr_bytes"),
+            reads: count("rd_operations"),
+            writes: count("wr_operations"),
+            flushes: count("flush_operations"),
+            failed: count("failed_rd_operations")
+                + count("failed_wr_operations")
+                + count("failed_flush_operations"),
+        })
     }
 }
