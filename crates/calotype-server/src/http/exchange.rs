@@ -8,7 +8,7 @@ use bytes::Bytes;
 use calotype_api::sign::{KeyId, Signature, SignatureError};
 use calotype_api::{ApiError, ErrorCode};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use jiff::Timestamp;
@@ -51,7 +51,7 @@ impl<D: Dispatch> Exchange<D> {
         B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>>,
     {
         let begun = Instant::now();
-        let id = request_id(request.headers().get(OPC_REQUEST_ID).map(|id| id.as_bytes()));
+        let id = request_id(request.headers().get(OPC_REQUEST_ID).map(HeaderValue::as_bytes));
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let mut seen = Seen::default();
@@ -210,7 +210,8 @@ where
 /// A header as text, if it is there.
 fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
     let text = headers.get(name).map(|value| value.to_str()).transpose();
-    let text = text
-        .map_err(|_| ApiError::invalid_parameter(name, "may have only printable ASCII characters"))?;
+    let text = text.map_err(|_| {
+        ApiError::invalid_parameter(name, "may have only printable ASCII characters")
+    })?;
     Ok(text.map(ToOwned::to_owned))
 }

@@ -9,7 +9,7 @@ pub(super) const CONNECTIONS_MAX: usize = 1024;
 pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Time for a request's headers, and so also for a connection to stay idle between two requests.
-pub(super) const HEADERS_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const HEADERS_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Time for a request's body, from its first byte to its last.
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(30);

@@ -45,7 +45,13 @@ struct First {
 
 impl Replays {
     /// Remembers a request. `ids` are the client's own ids of it, `signed_at` and `now` are in seconds since 1970.
-    pub(super) fn check(&self, signature: &[u8], ids: &[&[u8]], signed_at: i64, now: i64) -> Verdict {
+    pub(super) fn check(
+        &self,
+        signature: &[u8],
+        ids: &[&[u8]],
+        signed_at: i64,
+        now: i64,
+    ) -> Verdict {
         let signature = digest(&[signature]);
         let twin = digest(ids);
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +81,8 @@ impl Replays {
 
 impl Remembered {
     fn forget_before(&mut self, now: i64) {
-        while let Some(first) = self.by_expiry.first().filter(|(expiry, _)| *expiry < now).copied() {
+        while let Some(first) = self.by_expiry.first().filter(|(expiry, _)| *expiry < now).copied()
+        {
             self.by_expiry.remove(&first);
             self.signatures.remove(&first.1);
         }
@@ -117,7 +124,10 @@ mod tests {
         assert_eq!(replays.check(b"s", &[b"b", b""], NOW, NOW), Verdict::New);
         assert_eq!(replays.check(b"s", &[b"", b"a"], NOW, NOW + TWINS_SECONDS_MAX), Verdict::New);
         assert_eq!(replays.check(b"s", &[b"b", b""], NOW, NOW), Verdict::Seen);
-        assert_eq!(replays.check(b"s", &[b"c", b""], NOW, NOW + TWINS_SECONDS_MAX + 1), Verdict::Seen);
+        assert_eq!(
+            replays.check(b"s", &[b"c", b""], NOW, NOW + TWINS_SECONDS_MAX + 1),
+            Verdict::Seen
+        );
     }
 
     #[test]

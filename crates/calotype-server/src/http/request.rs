@@ -79,9 +79,9 @@ impl Request {
 }
 
 fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, ApiError> {
-    value.parse().map_err(|error| {
-        ApiError::invalid_parameter(name, format_args!("is not valid: {error}"))
-    })
+    value
+        .parse()
+        .map_err(|error| ApiError::invalid_parameter(name, format_args!("is not valid: {error}")))
 }
 
 /// Reads a raw query as the operation declares it.
@@ -171,7 +171,10 @@ mod tests {
 
     #[test]
     fn decodes_as_every_client_encodes() {
-        for raw in ["compartmentId=a&displayName=a+b%2Fc%C3%BC", "displayName=a%20b/c%c3%bc&compartmentId=a"] {
+        for raw in [
+            "compartmentId=a&displayName=a+b%2Fc%C3%BC",
+            "displayName=a%20b/c%c3%bc&compartmentId=a",
+        ] {
             let query = check_query(Some(raw), DECLARED).unwrap();
             assert_eq!(query["displayName"], "a b/cü");
         }
@@ -185,9 +188,14 @@ mod tests {
 
     #[test]
     fn states_are_compared_without_case_and_handed_on_as_declared() {
-        let query = check_query(Some("compartmentId=a&lifecycleState=available"), DECLARED).unwrap();
+        let query =
+            check_query(Some("compartmentId=a&lifecycleState=available"), DECLARED).unwrap();
         assert_eq!(query["lifecycleState"], "AVAILABLE");
-        refuses("compartmentId=a&sortOrder=asc", ErrorCode::InvalidParameter, "sortOrder must be one of ASC, DESC");
+        refuses(
+            "compartmentId=a&sortOrder=asc",
+            ErrorCode::InvalidParameter,
+            "sortOrder must be one of ASC, DESC",
+        );
     }
 
     #[test]
@@ -195,9 +203,14 @@ mod tests {
         refuses("", ErrorCode::MissingParameter, "compartmentId may not be empty");
         refuses("compartmentId=", ErrorCode::MissingParameter, "compartmentId may not be empty");
         let invalid = ErrorCode::InvalidParameter;
-        refuses("compartmentId=a&colour=red", invalid, "colour is not a parameter of this operation");
+        refuses(
+            "compartmentId=a&colour=red",
+            invalid,
+            "colour is not a parameter of this operation",
+        );
         refuses("compartmentId=a&compartmentId=b", invalid, "compartmentId occurs more than once");
-        for raw in ["compartmentId=%", "compartmentId=%4", "compartmentId=%zz", "compartmentId=%ff"] {
+        for raw in ["compartmentId=%", "compartmentId=%4", "compartmentId=%zz", "compartmentId=%ff"]
+        {
             refuses(raw, invalid, "compartmentId is not percent-encoded UTF-8");
         }
         refuses("%ff=a", invalid, "the query is not percent-encoded UTF-8");
@@ -213,7 +226,7 @@ mod tests {
 
         #[test]
         fn undoes_percent_encoding(text in "\\PC{0,30}") {
-            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let encoded = text.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
             prop_assert_eq!(decode(&encoded, true), Some(text));
         }
     }

@@ -66,12 +66,11 @@ impl Router {
 }
 
 fn segments(path: &'static str) -> Vec<Segment> {
-    let segment = |part: &'static str| {
-        match part.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+    let segment =
+        |part: &'static str| match part.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
             Some(name) => Segment::Parameter(name),
             None => Segment::Literal(part),
-        }
-    };
+        };
     path.trim_start_matches('/').split('/').map(segment).collect()
 }
 

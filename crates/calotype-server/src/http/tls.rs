@@ -59,11 +59,7 @@ pub fn create(directory: &Path, region: &str, domain: &str) -> Result<()> {
 }
 
 /// The TLS settings of a region whose authority is in the directory: TLS 1.2 or later, HTTP/1.1.
-pub fn server_config(
-    directory: &Path,
-    region: &str,
-    domain: &str,
-) -> Result<rustls::ServerConfig> {
+pub fn server_config(directory: &Path, region: &str, domain: &str) -> Result<rustls::ServerConfig> {
     let provider = Arc::new(default_provider());
     let authority = Authority::open(directory, region, domain, Arc::clone(&provider))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -155,8 +151,7 @@ fn issue(
     today: Date,
 ) -> Result<Current> {
     let key = KeyPair::generate().map_err(failed("make the server's key"))?;
-    let mut params =
-        CertificateParams::new(names.to_vec()).map_err(failed("name the server"))?;
+    let mut params = CertificateParams::new(names.to_vec()).map_err(failed("name the server"))?;
     params.distinguished_name.push(DnType::CommonName, "Calotype");
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -176,7 +171,11 @@ fn issue(
 /// From the day before, because not every client's clock is right, and never past the year that certificates can say.
 fn valid(params: &mut CertificateParams, today: Date, end: Date) {
     let moment = |date: Date| {
-        date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
+        date_time_ymd(
+            i32::from(date.year()),
+            date.month().unsigned_abs(),
+            date.day().unsigned_abs(),
+        )
     };
     params.not_before = moment(today.saturating_sub(1.day()));
     params.not_after = moment(end);
