@@ -15,6 +15,7 @@ wire_enum! {
         QuotaExceeded = "QuotaExceeded",
         RelatedResourceNotAuthorizedOrNotFound = "RelatedResourceNotAuthorizedOrNotFound",
         NotAuthenticated = "NotAuthenticated",
+        NotAllowed = "NotAllowed",
         NotAuthorizedOrNotFound = "NotAuthorizedOrNotFound",
         NotFound = "NotFound",
         MethodNotAllowed = "MethodNotAllowed",
@@ -45,6 +46,7 @@ impl ErrorCode {
             | Self::QuotaExceeded
             | Self::RelatedResourceNotAuthorizedOrNotFound => StatusCode::BAD_REQUEST,
             Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
+            Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::NotAuthorizedOrNotFound | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -6,13 +6,24 @@
 //! whatever the step wrote, and after a crash the job goes on from there. `run.rs` draws the way
 //! of a job; [`harness`] is the test that every workflow must pass.
 
+pub mod capture_image;
+pub mod collect;
+mod commit;
+pub mod delete_boot_volume;
+pub mod delete_image;
 mod engine;
 mod faults;
 pub mod harness;
+pub mod launch_instance;
+pub mod power_instance;
 mod record;
+mod records;
+pub mod register_platform_image;
 mod report;
 mod run;
+mod seed;
 mod step;
+pub mod terminate_instance;
 #[cfg(test)]
 mod tests;
 
@@ -20,4 +31,6 @@ pub use self::engine::{Engine, Settings, Workflows};
 pub use self::faults::{At, Faults, Moment, Strike};
 pub use self::record::{JobRecord, Phase, Seed, WorkRequestRecord};
 pub use self::report::Progress;
+pub use self::seed::{Seeded, workflows};
+use self::seed::{blocking, resource, seed};
 pub use self::step::{Act, Deadline, Step, StepContext, StepError, Workflow};

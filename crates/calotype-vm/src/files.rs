@@ -14,6 +14,9 @@ use crate::spec::MachineSpec;
 /// User and group id that own QEMU's files.
 pub(crate) type Owner = (u32, u32);
 
+/// Name of the console log in a machine's directory; it is there after the machine has ended, too.
+pub const CONSOLE_LOG: &str = "console.log";
+
 /// The paths within a machine's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -30,7 +33,7 @@ impl Layout {
     }
 
     pub(crate) fn console_log(&self) -> PathBuf {
-        self.directory.join("console.log")
+        self.directory.join(CONSOLE_LOG)
     }
 
     pub(crate) fn firmware_variables(&self) -> PathBuf {

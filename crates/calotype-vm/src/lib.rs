@@ -36,6 +36,7 @@ mod spec;
 pub use accelerator::{Accelerator, AcceleratorChoice};
 pub use block::{BlockServer, ExportStatistics, ResolveDisk};
 pub use error::{Error, ErrorKind, Result};
+pub use files::CONSOLE_LOG;
 pub use hypervisor::{FirmwarePaths, Hypervisor, HypervisorConfig};
 pub use limits::{CONSOLE_LOG_BYTES_MAX, LAYERS_MAX, NICS_MAX, SOCKET_PATH_BYTES_MAX};
 pub use machine::{DiskStatistics, GuestStatus, Machine};

@@ -1,3 +1,91 @@
 //! The calotype command: runs a region and talks to one.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+mod client;
+mod commands;
+mod render;
+
+/// A private cloud region for custom images: customise an instance, capture its boot disk, launch
+/// any number of instances from it. Speaks the OCI API, so the official clients work unmodified.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    /// The region's directory [default: /var/lib/calotype as root, else ~/.local/share/calotype].
+    #[arg(long, short, global = true, env = "CALOTYPE_DIRECTORY", value_name = "DIR")]
+    directory: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  calotype init                          make a region
+  calotype serve                         run it
+  eval \"$(calotype env)\"                 point the oci CLI, SDKs, Terraform and Packer at it
+  calotype platform-image build tiny     make an image to launch from
+  oci compute image list --compartment-id $CALOTYPE_TENANCY
+  calotype demo                          see the whole loop, in a scratch region";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a region: tenancy, administrator with an API key, certificates, client profile.
+    Init(commands::init::Arguments),
+    /// Run the region until it is told to stop. Guests outlive it.
+    Serve(commands::serve::Arguments),
+    /// Print what points the official clients at the region, for `eval`.
+    Env(commands::env::Arguments),
+    /// Say what this machine lacks, and how to get it.
+    Doctor(commands::doctor::Arguments),
+    /// Make platform images.
+    #[command(subcommand, name = "platform-image")]
+    PlatformImage(commands::platform_image::Command),
+    /// List images.
+    #[command(subcommand)]
+    Image(commands::image::Command),
+    /// List instances and log into them.
+    #[command(subcommand)]
+    Instance(commands::instance::Command),
+    /// Show the whole loop: launch, customise, capture, launch three, prove.
+    Demo(commands::demo::Arguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            render::error(&error);
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
+    let directory = match arguments.directory {
+        Some(directory) => std::path::absolute(directory)?,
+        None => commands::default_directory()?,
+    };
+    match arguments.command {
+        Command::Init(arguments) => commands::init::run(&directory, arguments).await?,
+        Command::Serve(arguments) => commands::serve::run(&directory, arguments).await?,
+        Command::Env(arguments) => commands::env::run(&directory, &arguments)?,
+        Command::Doctor(arguments) => return commands::doctor::run(&directory, &arguments).await,
+        Command::PlatformImage(command) => commands::platform_image::run(&directory, command).await?,
+        Command::Image(command) => commands::image::run(&directory, command).await?,
+        Command::Instance(command) => return commands::instance::run(&directory, command).await,
+        Command::Demo(arguments) => commands::demo::run(arguments).await?,
+    }
+    Ok(std::process::ExitCode::SUCCESS)
+}

@@ -198,30 +198,25 @@ async fn unseal(context: &mut Context) -> Result<(), StepError> {
     .await
 }
 
+/// Gives the instance back: running if it ran, stopped if not. Also how a failed capture ends.
 async fn restart(context: &mut Context) -> Result<(), StepError> {
-    if !context.state.was_running {
-        return Ok(());
-    }
-    run_again(context).await?;
-    context.log("guest restarted");
-    Ok(())
-}
-
-/// Starts the guest if the capture stopped it, and says that it runs.
-async fn run_again(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let _lock = region.guests.lock(&context.state.instance_id).await;
     let mut instance = instance(&region, &context.state.instance_id).await?;
     if instance.resource.lifecycle_state != InstanceState::CreatingImage {
         return Ok(());
     }
-    region
-        .guests
-        .start(&region, &context.state.instance_id)
-        .await
-        .map_err(|error| StepError::retry("The guest could not be started", &error))?;
-    instance.value.resource.lifecycle_state = InstanceState::Running;
-    region.guests.describe(&mut instance.value);
+    instance.value.resource.lifecycle_state = InstanceState::Stopped;
+    if context.state.was_running {
+        region
+            .guests
+            .start(&region, &context.state.instance_id)
+            .await
+            .map_err(|error| StepError::retry("The guest could not be started", &error))?;
+        instance.value.resource.lifecycle_state = InstanceState::Running;
+        region.guests.describe(&mut instance.value);
+        context.log("guest restarted");
+    }
     context.save(Batch::new().replace(&instance)).await
 }
 
@@ -291,9 +286,7 @@ async fn publish(context: &mut Context) -> Result<(), StepError> {
 
 /// The end of a capture that failed: the instance as it was, no image.
 async fn unlock(context: &mut Context) -> Result<(), StepError> {
-    if context.state.was_running {
-        run_again(context).await?;
-    }
+    restart(context).await?;
     let region = Arc::clone(&context.environment);
     let mut image = image(&region, &context.state.image_id).await?;
     let mut instance = instance(&region, &context.state.instance_id).await?;

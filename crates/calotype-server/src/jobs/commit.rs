@@ -100,7 +100,7 @@ pub(super) async fn publish(
         Err(error) => return Err(StepError::retry("The image could not be measured", &error)),
     };
     image.resource.lifecycle_state = ImageState::Available;
-    image.resource.size_in_m_bs = Some(image.size_bytes.div_ceil(BYTES_PER_MIB));
-    image.resource.billable_size_in_g_bs = Some(stored.div_ceil(BYTES_PER_GIB).max(1));
+    image.resource.size_in_mbs = Some(image.size_bytes.div_ceil(BYTES_PER_MIB));
+    image.resource.billable_size_in_gbs = Some(stored.div_ceil(BYTES_PER_GIB).max(1));
     Ok(())
 }

@@ -39,7 +39,7 @@ impl<E: Clone + Send + Sync + 'static> Workflows<E> {
         let before = self.known.insert(W::NAME, |shared, environment, id| {
             Box::pin(async move {
                 match Run::<W>::claim(shared, environment, &id).await {
-                    Some(run) => run.to_end().await,
+                    Some(run) => run.drive().await,
                     None => Parted::Lost,
                 }
             })

@@ -20,7 +20,7 @@ use crate::db::{Db, Query};
 /// A step is killed inside at most at its first so many waits.
 const WAITS_MAX: u32 = 12;
 /// A scenario that takes longer than this hangs.
-const SCENARIO_MAX: Duration = Duration::from_secs(120);
+const SCENARIO_MAX: Duration = Duration::from_mins(2);
 
 /// A fresh world for one run of a workflow.
 pub trait World: Sized {

@@ -66,7 +66,8 @@ async fn load(context: &Context) -> Result<Versioned<InstanceRecord>, StepError>
 
 async fn create_volume(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let volume = volume_of(&region, &load(context).await?).await?;
+    let instance = load(context).await?;
+    let volume = volume_of(&region, &instance).await?;
     blocking("The boot volume could not be created", move || {
         let Some(name) = volume.layers.first() else { return Ok(()) };
         volumes::create_layer(&region.paths, &volume, name)
@@ -76,7 +77,8 @@ async fn create_volume(context: &mut Context) -> Result<(), StepError> {
 
 async fn remove_volume(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let mut volume = volume_of(&region, &load(context).await?).await?;
+    let instance = load(context).await?;
+    let mut volume = volume_of(&region, &instance).await?;
     if volume.resource.lifecycle_state != BootVolumeState::Provisioning {
         // A volume that was there before: it is only free again.
         if volume.instance_id.as_ref() == Some(&context.state.instance_id) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use calotype_api::images::ImageState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
+use calotype_disk::Disk;
 use calotype_disk::raw::Raw;
 use calotype_store::FileSource;
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,7 @@ async fn read(context: &mut Context) -> Result<(), StepError> {
     let file = region.paths.platform_images().join(format!("{}.raw", context.state.file));
     let open = move || {
         let source = FileSource::open(&file).map_err(|source| Error::io("open", &file, source))?;
-        Ok(Arc::new(Raw::open(Box::new(source))) as Arc<dyn calotype_disk::Disk>)
+        Ok(Arc::new(Raw::open(Box::new(source))?) as Arc<dyn Disk>)
     };
     let committed = commit(context, open, None).await?;
     let mut image = image(&region, &context.state.image_id).await?;

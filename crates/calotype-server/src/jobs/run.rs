@@ -108,7 +108,7 @@ impl<W: Workflow> Run<W> {
     }
 
     /// Runs until the end, or until the engine stops.
-    pub(super) async fn to_end(mut self) -> Parted {
+    pub(super) async fn drive(mut self) -> Parted {
         loop {
             if self.shared.is_stopping() {
                 return Parted::Stopped;
@@ -248,14 +248,14 @@ impl<W: Workflow> Run<W> {
         context: &mut StepContext<W>,
     ) -> Result<Result<(), StepError>, Parted> {
         let deadline = if undoing { None } else { context.state.deadline() };
-        let progress = context.progress.clone();
+        let handle = context.progress.clone();
         let (from, to) = if undoing { (0.0, 0.0) } else { span::<W>(index) };
         let shared = Arc::clone(&self.shared);
-        let stop = Notify::new();
+        let ended = Notify::new();
         let reporter = Reporter {
             db: &shared.db,
             request: &mut self.request,
-            progress: &progress,
+            progress: &handle,
             interval: shared.settings.progress_interval,
             from,
             to,
@@ -273,10 +273,10 @@ impl<W: Workflow> Run<W> {
                 },
                 failure = passed(deadline) => Some(Err(StepError::Fail(failure))),
             };
-            stop.notify_one();
+            ended.notify_one();
             result
         };
-        let (result, ()) = tokio::join!(step, reporter.run(&stop));
+        let (result, ()) = tokio::join!(step, reporter.run(&ended));
         result.ok_or(Parted::Stopped)
     }
 

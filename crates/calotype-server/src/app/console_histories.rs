@@ -1,0 +1,94 @@
+//! Console histories: what an instance's serial console had shown when it was asked.
+
+use calotype_api::console_histories::{
+    CaptureConsoleHistoryDetails, ConsoleHistory, ConsoleHistoryState,
+};
+use calotype_api::error::ApiError;
+use calotype_api::ocid::Ocid;
+use data_encoding::BASE64;
+
+use super::{Context, identity, instances, tags};
+use crate::db::{Batch, Versioned};
+use crate::http::{Reply, Request};
+use crate::records::ConsoleHistoryRecord;
+
+/// Fewest bytes that may be asked for at once.
+const LENGTH_MIN: usize = 10_240;
+/// Most bytes answered at once.
+const LENGTH_MAX: usize = 1024 * 1024;
+
+/// `CaptureConsoleHistory`: the log is at hand, so the history succeeds at once.
+pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: CaptureConsoleHistoryDetails = request.json()?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let instance = instances::load(&context, &details.instance_id).await?;
+    let content = context.region.guests.console_log(&context.region, &instance).await?;
+    let record = ConsoleHistoryRecord {
+        resource: ConsoleHistory {
+            id: context.region.new_id("consolehistory"),
+            availability_domain: instance.resource.availability_domain.clone(),
+            compartment_id: instance.resource.compartment_id.clone(),
+            defined_tags: details.defined_tags.unwrap_or_default(),
+            display_name: details.display_name.map_or_else(
+                || format!("consolehistory{}", context.now.strftime("%Y%m%d%H%M%S")),
+                String::from,
+            ),
+            freeform_tags: details.freeform_tags.unwrap_or_default(),
+            instance_id: details.instance_id,
+            lifecycle_state: ConsoleHistoryState::Succeeded,
+            time_created: context.now.into(),
+        },
+        content_base64: BASE64.encode(&content),
+    };
+    let record = Versioned::first(record);
+    let reply = Reply::ok(&record.resource)?.etag(record.etag());
+    context.commit(Batch::new().create(&record), reply).await
+}
+
+/// `GetConsoleHistory`.
+pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let record = load(&context, &request).await?;
+    Ok(Reply::ok(&record.resource)?.etag(record.etag()))
+}
+
+/// `ListConsoleHistories`.
+pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let compartment: Ocid = request.required_query("compartmentId")?;
+    identity::compartment_exists(&context, &compartment).await?;
+    let instance_id = request.query::<Ocid>("instanceId")?;
+    super::list(&context, &request, &compartment, |record: &ConsoleHistoryRecord| {
+        let wanted = instance_id.as_ref().is_none_or(|id| *id == record.resource.instance_id);
+        wanted.then(|| record.resource.clone())
+    })
+    .await
+}
+
+/// `GetConsoleHistoryContent`: bytes from `offset`, at most `length` of them.
+pub async fn content(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let offset = request.query::<usize>("offset")?.unwrap_or(0);
+    let length = request.query::<usize>("length")?.unwrap_or(LENGTH_MAX);
+    if length < LENGTH_MIN {
+        return Err(ApiError::invalid_parameter("length", format!("must be at least {LENGTH_MIN}")));
+    }
+    let record = load(&context, &request).await?;
+    let bytes = BASE64.decode(record.content_base64.as_bytes()).map_err(|_| ApiError::internal())?;
+    let begin = offset.min(bytes.len());
+    let end = begin.saturating_add(length.min(LENGTH_MAX)).min(bytes.len());
+    let remaining = (bytes.len() - end).to_string();
+    Ok(Reply::bytes("text/plain", bytes[begin..end].to_vec())
+        .header("opc-bytes-remaining", &remaining))
+}
+
+/// `DeleteConsoleHistory`.
+pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let record = load(&context, &request).await?;
+    request.check_etag(&record.etag())?;
+    context.commit(Batch::new().delete(&record), Reply::no_content()).await
+}
+
+async fn load(
+    context: &Context,
+    request: &Request,
+) -> Result<Versioned<ConsoleHistoryRecord>, ApiError> {
+    super::load(context, &request.path("instanceConsoleHistoryId")?).await
+}

@@ -1,0 +1,307 @@
+//! Images: listed, read, edited, captured from instances, deleted.
+
+use calotype_api::error::ApiError;
+use calotype_api::images::{
+    CreateImageDetails, Firmware, Image, ImageState, LaunchMode, LaunchOptions, ListingType,
+    NetworkType, UpdateImageDetails, VolumeType,
+};
+use calotype_api::instances::InstanceState;
+use calotype_api::ocid::Ocid;
+use calotype_api::text::DisplayName;
+
+use super::{Context, identity, instances, tags};
+use crate::db::{Batch, Versioned};
+use crate::http::{Reply, Request};
+use crate::jobs::capture_image::CaptureImage;
+use crate::jobs::delete_image::DeleteImage;
+use crate::records::{ImageRecord, PLATFORM_IMAGES};
+
+/// `ListImages`: platform images first, then those of the compartment.
+pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let compartment: Ocid = request.required_query("compartmentId")?;
+    identity::compartment_exists(&context, &compartment).await?;
+    let filter = Filter {
+        operating_system: request.query("operatingSystem")?,
+        operating_system_version: request.query("operatingSystemVersion")?,
+        shape: request.query("shape")?,
+    };
+    super::list_partitions::<ImageRecord, _>(
+        &context,
+        &request,
+        &[PLATFORM_IMAGES.to_owned(), compartment.to_string()],
+        |record| filter.accepts(record).then(|| record.resource.clone()),
+    )
+    .await
+}
+
+/// What `ListImages` filters by besides what the catalog has columns for.
+struct Filter {
+    operating_system: Option<String>,
+    operating_system_version: Option<String>,
+    shape: Option<String>,
+}
+
+impl Filter {
+    fn accepts(&self, record: &ImageRecord) -> bool {
+        let image = &record.resource;
+        record.is_alive()
+            && self.operating_system.as_ref().is_none_or(|os| *os == image.operating_system)
+            && self
+                .operating_system_version
+                .as_ref()
+                .is_none_or(|version| *version == image.operating_system_version)
+            && self.shape.as_ref().is_none_or(|shape| record.compatible_shapes.contains(shape))
+    }
+}
+
+/// The image with that id, whatever its state.
+pub async fn load(context: &Context, id: &Ocid) -> Result<Versioned<ImageRecord>, ApiError> {
+    super::load(context, id).await
+}
+
+/// `GetImage`. A deleted image is still answered, as DELETED.
+pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let image = load(&context, &request.path("imageId")?).await?;
+    Ok(Reply::ok(&image.resource)?.etag(image.etag()))
+}
+
+/// `CreateImage` from an instance.
+pub async fn create(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: CreateImageDetails = request.json()?;
+    let instance_id = match (&details.instance_id, &details.image_source_details) {
+        (Some(id), None) => id.clone(),
+        (None, Some(_)) => return Err(ApiError::method_not_implemented("CreateImage by import")),
+        (Some(_), Some(_)) => {
+            return Err(ApiError::invalid_parameter(
+                "imageSourceDetails",
+                "must not be given together with instanceId",
+            ));
+        }
+        (None, None) => return Err(ApiError::missing_parameter("instanceId")),
+    };
+    identity::compartment_exists(&context, &details.compartment_id).await?;
+    let mut instance = instances::load(&context, &instance_id).await?;
+    if instance.capturing.is_some() {
+        return Err(ApiError::image_conflict());
+    }
+    let was_running = match instance.resource.lifecycle_state {
+        InstanceState::Running => true,
+        InstanceState::Stopped => false,
+        InstanceState::CreatingImage => return Err(ApiError::image_conflict()),
+        InstanceState::Terminating | InstanceState::Terminated => {
+            return Err(ApiError::incorrect_state(format!(
+                "instance {instance_id} is terminated: an image can be made of a RUNNING or STOPPED instance"
+            )));
+        }
+        _ => return Err(ApiError::instance_busy(&instance_id)),
+    };
+    let base = base_of(&context, &instance.resource.image_id).await?;
+    if !base.create_image_allowed() {
+        return Err(ApiError::new(
+            calotype_api::ErrorCode::NotAllowed,
+            "instances of this image may not be made into images",
+        ));
+    }
+    let volume = super::load::<crate::records::BootVolumeRecord>(&context, &instance.boot_volume_id).await?;
+    let image = new_image(&context, details, &instance.resource, &base, volume.size_bytes).await?;
+    instance.value.capturing = Some(image.resource.id.clone());
+    // Of a stopped instance too, until its disk is sealed: nobody may start it meanwhile.
+    instance.value.resource.lifecycle_state = InstanceState::CreatingImage;
+    let job = CaptureImage::new(&image, &instance, was_running, context.now, &context.region.config.capture);
+    let image = Versioned::first(image);
+    let batch = Batch::new().create(&image).replace(&instance);
+    let reply = Reply::ok(&image.resource)?.etag(image.etag());
+    match super::submit_visible(&context, job, batch, reply).await {
+        Err(error) if error.code == calotype_api::ErrorCode::Conflict => Err(ApiError::image_conflict()),
+        other => other,
+    }
+}
+
+/// What a new image takes over from the image its instance was launched from.
+struct Base {
+    id: Option<Ocid>,
+    create_image_allowed: bool,
+    operating_system: String,
+    operating_system_version: String,
+    launch_mode: LaunchMode,
+    launch_options: LaunchOptions,
+    compatible_shapes: Vec<String>,
+}
+
+impl Base {
+    fn create_image_allowed(&self) -> bool {
+        self.create_image_allowed
+    }
+}
+
+async fn base_of(context: &Context, id: &Option<Ocid>) -> Result<Base, ApiError> {
+    let record = match id {
+        Some(id) => context.region.db.get::<ImageRecord>(id.as_str()).await?,
+        None => None,
+    };
+    Ok(record.map_or_else(
+        || Base {
+            id: id.clone(),
+            create_image_allowed: true,
+            operating_system: "Custom".into(),
+            operating_system_version: "Custom".into(),
+            launch_mode: LaunchMode::Paravirtualized,
+            launch_options: preset(LaunchMode::Paravirtualized),
+            compatible_shapes: super::shapes::all_names(),
+        },
+        |record| Base {
+            id: id.clone(),
+            create_image_allowed: record.resource.create_image_allowed,
+            operating_system: record.resource.operating_system.clone(),
+            operating_system_version: record.resource.operating_system_version.clone(),
+            launch_mode: record.resource.launch_mode,
+            launch_options: record.resource.launch_options.clone(),
+            compatible_shapes: record.compatible_shapes.clone(),
+        },
+    ))
+}
+
+async fn new_image(
+    context: &Context,
+    details: CreateImageDetails,
+    instance: &calotype_api::instances::Instance,
+    base: &Base,
+    size_bytes: u64,
+) -> Result<ImageRecord, ApiError> {
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let display_name = match details.display_name {
+        Some(name) => usable_name(context, name).await?,
+        None => format!("image{}", context.now.strftime("%Y%m%d%H%M%S")),
+    };
+    // An omitted launch mode keeps the options the base really has; a given one, even the same,
+    // resets them to its preset. That is what OCI does.
+    let (launch_mode, launch_options) = match details.launch_mode {
+        None | Some(LaunchMode::Custom) => (base.launch_mode, base.launch_options.clone()),
+        Some(mode) => (mode, keep_firmware(preset(mode), &base.launch_options)),
+    };
+    Ok(ImageRecord {
+        resource: Image {
+            id: context.region.new_id("image"),
+            agent_features: None,
+            base_image_id: base.id.clone(),
+            billable_size_in_gbs: None,
+            compartment_id: Some(details.compartment_id),
+            create_image_allowed: true,
+            defined_tags: details.defined_tags.unwrap_or_default(),
+            display_name,
+            freeform_tags: details.freeform_tags.unwrap_or_default(),
+            launch_mode,
+            launch_options,
+            lifecycle_state: ImageState::Provisioning,
+            listing_type: ListingType::None,
+            operating_system: base.operating_system.clone(),
+            operating_system_version: base.operating_system_version.clone(),
+            size_in_mbs: None,
+            time_created: context.now.into(),
+        },
+        manifest: None,
+        size_bytes,
+        compatible_shapes: if instance.image_id.is_some() {
+            base.compatible_shapes.clone()
+        } else {
+            super::shapes::all_names()
+        },
+    })
+}
+
+/// The launch options that a launch mode stands for.
+pub fn preset(mode: LaunchMode) -> LaunchOptions {
+    let (boot, network, firmware, remote) = match mode {
+        LaunchMode::Native => {
+            (VolumeType::Iscsi, NetworkType::Vfio, Firmware::Uefi64, VolumeType::Paravirtualized)
+        }
+        LaunchMode::Emulated => {
+            (VolumeType::Scsi, NetworkType::E1000, Firmware::Bios, VolumeType::Scsi)
+        }
+        LaunchMode::AcceleratedPv => (
+            VolumeType::Paravirtualized,
+            NetworkType::AcceleratedPv,
+            Firmware::Bios,
+            VolumeType::Paravirtualized,
+        ),
+        LaunchMode::Paravirtualized | LaunchMode::Custom => (
+            VolumeType::Paravirtualized,
+            NetworkType::Paravirtualized,
+            Firmware::Bios,
+            VolumeType::Paravirtualized,
+        ),
+    };
+    LaunchOptions {
+        boot_volume_type: Some(boot),
+        firmware: Some(firmware),
+        is_consistent_volume_naming_enabled: Some(mode != LaunchMode::Native),
+        is_encryption_in_transit_enabled: None,
+        is_pv_encryption_in_transit_enabled: Some(false),
+        network_type: Some(network),
+        remote_data_volume_type: Some(remote),
+    }
+}
+
+/// A disk that boots by BIOS does not boot by UEFI because its launch mode changed: the firmware is
+/// a property of what is on the disk, so a captured disk keeps the one it ran with.
+fn keep_firmware(mut options: LaunchOptions, base: &LaunchOptions) -> LaunchOptions {
+    options.firmware = base.firmware.or(options.firmware);
+    options
+}
+
+/// A name that no platform image has.
+async fn usable_name(context: &Context, name: DisplayName) -> Result<String, ApiError> {
+    let name = String::from(name);
+    let query = crate::db::Query::new().compartment(PLATFORM_IMAGES).name(&name).limit(1);
+    if context.region.db.list::<ImageRecord>(query).await?.items.is_empty() {
+        return Ok(name);
+    }
+    Err(ApiError::invalid_parameter("displayName", "is the name of a platform image"))
+}
+
+/// `UpdateImage`: name, operating system and tags.
+pub async fn update(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: UpdateImageDetails = request.json()?;
+    let mut image = load(&context, &request.path("imageId")?).await?;
+    request.check_etag(&image.etag())?;
+    if !image.is_alive() || image.resource.compartment_id.is_none() {
+        return Err(ApiError::not_authorized_or_not_found());
+    }
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    if let Some(name) = details.display_name {
+        image.value.resource.display_name = usable_name(&context, name).await?;
+    }
+    let resource = &mut image.value.resource;
+    if let Some(system) = details.operating_system {
+        resource.operating_system = super::measured("operatingSystem", system)?;
+    }
+    if let Some(version) = details.operating_system_version {
+        resource.operating_system_version = super::measured("operatingSystemVersion", version)?;
+    }
+    if let Some(tags) = details.freeform_tags {
+        resource.freeform_tags = tags;
+    }
+    if let Some(tags) = details.defined_tags {
+        resource.defined_tags = tags;
+    }
+    super::replace(&context, image, |record| Reply::ok(&record.resource)).await
+}
+
+/// `DeleteImage`. Instances of the image run on: their disks keep what they need of it.
+pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let mut image = load(&context, &request.path("imageId")?).await?;
+    request.check_etag(&image.etag())?;
+    match image.resource.lifecycle_state {
+        ImageState::Available | ImageState::Disabled => {}
+        ImageState::Deleted => return Err(ApiError::not_authorized_or_not_found()),
+        state => {
+            return Err(ApiError::incorrect_state(format!(
+                "image {} is {state}: only an AVAILABLE or DISABLED image can be deleted",
+                image.resource.id
+            )));
+        }
+    }
+    image.value.resource.lifecycle_state = ImageState::Deleted;
+    let job = DeleteImage::new(&image);
+    super::submit(&context, job, Batch::new().replace(&image), Reply::no_content()).await
+}

@@ -1,0 +1,112 @@
+//! Retry tokens: a create call that is sent again within 24 hours is answered as it was the first
+//! time, and nothing is created twice.
+//!
+//! The answer is written in the same batch as what it created, so neither can exist alone.
+
+use calotype_api::error::ApiError;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::db::{Batch, Db, Document};
+use crate::http::{Reply, Request};
+use crate::records::{ImageRecord, InstanceRecord};
+
+/// How long a token is remembered.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+
+/// Longest token accepted, in characters.
+const LENGTH_MAX: usize = 64;
+
+/// The token of a request, and what it stands for.
+#[derive(Debug, Clone)]
+pub struct RetryToken {
+    key: String,
+    /// Digest of the operation and the body: the same token must mean the same request.
+    fingerprint: String,
+}
+
+/// The answer that was given under a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RetryRecord {
+    key: String,
+    fingerprint: String,
+    body: Value,
+    etag: Option<String>,
+    work_request: Option<String>,
+    time_created: Timestamp,
+}
+
+impl Document for RetryRecord {
+    const KIND: &'static str = "retry_token";
+
+    fn id(&self) -> String {
+        self.key.clone()
+    }
+
+    fn time_created(&self) -> Timestamp {
+        self.time_created
+    }
+}
+
+impl RetryToken {
+    /// The token of `request`, if it carries one.
+    pub fn of(request: &Request) -> Result<Option<Self>, ApiError> {
+        let Some(token) = &request.retry_token else { return Ok(None) };
+        if token.is_empty() || token.len() > LENGTH_MAX {
+            return Err(ApiError::invalid_parameter(
+                "opc-retry-token",
+                &format!("must have between 1 and {LENGTH_MAX} characters"),
+            ));
+        }
+        let mut digest = blake3::Hasher::new();
+        digest.update(request.operation.name.as_bytes());
+        digest.update(b"\0");
+        digest.update(&request.body);
+        Ok(Some(Self {
+            key: format!("{}/{}/{token}", request.principal.user, request.operation.name),
+            fingerprint: digest.finalize().to_hex().to_string(),
+        }))
+    }
+
+    /// The answer that was given before, if this request is a repetition.
+    pub async fn replay(&self, db: &Db, now: Timestamp) -> Result<Option<Reply>, ApiError> {
+        let Some(record) = db.get::<RetryRecord>(&self.key).await? else { return Ok(None) };
+        if now.duration_since(record.value.time_created) > LIFETIME {
+            db.apply(Batch::new().delete(&record)).await?;
+            return Ok(None);
+        }
+        if record.value.fingerprint != self.fingerprint || resource_is_gone(db, &record.value).await? {
+            return Err(ApiError::invalidated_retry_token());
+        }
+        let RetryRecord { body, etag, work_request, .. } = record.value;
+        Ok(Some(Reply::ok(&body)?.maybe_etag(etag).maybe_work_request(work_request)))
+    }
+
+    /// The record of the answer `reply`.
+    pub fn remember(&self, reply: &Reply, now: Timestamp) -> RetryRecord {
+        RetryRecord {
+            key: self.key.clone(),
+            fingerprint: self.fingerprint.clone(),
+            body: reply.json().cloned().unwrap_or(Value::Null),
+            etag: reply.etag_value().map(ToOwned::to_owned),
+            work_request: reply.work_request_value().map(ToString::to_string),
+            time_created: now,
+        }
+    }
+}
+
+/// Whether what the first request created has been deleted since.
+async fn resource_is_gone(db: &Db, record: &RetryRecord) -> Result<bool, ApiError> {
+    use calotype_api::images::ImageState;
+    use calotype_api::instances::InstanceState;
+
+    let Some(id) = record.body.get("id").and_then(Value::as_str) else { return Ok(false) };
+    if let Some(image) = db.get::<ImageRecord>(id).await? {
+        return Ok(image.resource.lifecycle_state == ImageState::Deleted);
+    }
+    if let Some(instance) = db.get::<InstanceRecord>(id).await? {
+        return Ok(instance.resource.lifecycle_state == InstanceState::Terminated);
+    }
+    Ok(false)
+}

@@ -1,0 +1,60 @@
+//! Work requests: how clients follow what takes long.
+
+use calotype_api::error::ApiError;
+use calotype_api::ocid::Ocid;
+use calotype_api::work_requests::WorkRequestSummary;
+
+use super::{Context, identity};
+use crate::http::{Reply, Request};
+use crate::jobs::WorkRequestRecord;
+
+/// `GetWorkRequest`.
+pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let record = load(&context, &request).await?;
+    Ok(Reply::ok(&record.resource)?)
+}
+
+/// `ListWorkRequests`, newest first, optionally those of one resource.
+pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let compartment: Ocid = request.required_query("compartmentId")?;
+    identity::compartment_exists(&context, &compartment).await?;
+    let resource = request.query::<Ocid>("resourceId")?;
+    super::list(&context, &request, &compartment, |record: &WorkRequestRecord| {
+        let touches = |id: &Ocid| record.resource.resources.iter().any(|one| one.identifier == *id);
+        resource.as_ref().is_none_or(touches).then(|| summary(record))
+    })
+    .await
+}
+
+fn summary(record: &WorkRequestRecord) -> WorkRequestSummary {
+    let request = record.resource.clone();
+    WorkRequestSummary {
+        id: request.id,
+        compartment_id: request.compartment_id,
+        operation_type: request.operation_type,
+        percent_complete: request.percent_complete,
+        status: request.status,
+        time_accepted: request.time_accepted,
+        time_finished: request.time_finished,
+        time_started: request.time_started,
+    }
+}
+
+/// `ListWorkRequestLogs`.
+pub async fn list_logs(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let record = load(&context, &request).await?;
+    super::page_of(&request, &record.logs)
+}
+
+/// `ListWorkRequestErrors`.
+pub async fn list_errors(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let record = load(&context, &request).await?;
+    super::page_of(&request, &record.errors)
+}
+
+async fn load(
+    context: &Context,
+    request: &Request,
+) -> Result<crate::db::Versioned<WorkRequestRecord>, ApiError> {
+    super::load(context, &request.path("workRequestId")?).await
+}

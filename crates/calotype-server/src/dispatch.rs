@@ -1,0 +1,87 @@
+//! From the wire to the rules: finds callers' keys, authorises, answers repeated requests, calls.
+
+use std::sync::Arc;
+
+use calotype_api::ApiError;
+use calotype_api::sign::{KeyId, PublicKey};
+use jiff::Timestamp;
+
+use crate::app::Context;
+use crate::app::retry_tokens::RetryToken;
+use crate::authorise::authorise;
+use crate::db;
+use crate::http::{Dispatch, Principal, Reply, Request};
+use crate::operations::{self, Operation};
+use crate::records::ApiKeyRecord;
+use crate::region::Region;
+
+/// The region behind the wire.
+pub struct Operations {
+    region: Arc<Region>,
+}
+
+impl Operations {
+    /// The operations of `region`.
+    pub fn new(region: Arc<Region>) -> Self {
+        Self { region }
+    }
+}
+
+impl Dispatch for Operations {
+    fn operations(&self) -> Vec<&'static Operation> {
+        operations::all().collect()
+    }
+
+    async fn key(&self, key_id: &KeyId) -> Result<Option<(PublicKey, Principal)>, ApiError> {
+        let id = format!("{}/{}/{}", key_id.tenancy, key_id.user, key_id.fingerprint);
+        let Some(record) = self.region.db.get::<ApiKeyRecord>(&id).await? else { return Ok(None) };
+        let key = PublicKey::from_pem(&record.public_key_pem).map_err(|error| {
+            tracing::error!(%error, key_id = %id, "a stored key cannot be read");
+            ApiError::internal()
+        })?;
+        let ApiKeyRecord { user, tenancy, .. } = record.value;
+        Ok(Some((key, Principal { user, tenancy })))
+    }
+
+    async fn call(&self, request: Request) -> Result<Reply, ApiError> {
+        let now = Timestamp::now();
+        authorise(&self.region.config, &request)?;
+        let retry = RetryToken::of(&request)?;
+        let context = Context {
+            region: Arc::clone(&self.region),
+            principal: request.principal.clone(),
+            now,
+            request_id: request.request_id.clone(),
+            retry: retry.clone(),
+        };
+        let Some(token) = retry else { return (request.operation.handler)(context, request).await };
+        if let Some(reply) = token.replay(&self.region.db, now).await? {
+            return Ok(reply);
+        }
+        let outcome = (request.operation.handler)(context, request).await;
+        if outcome.is_err() {
+            // The same request may have been answered while this one was being worked on.
+            if let Some(reply) = token.replay(&self.region.db, now).await? {
+                return Ok(reply);
+            }
+        }
+        outcome
+    }
+}
+
+impl From<db::Error> for ApiError {
+    fn from(error: db::Error) -> Self {
+        match &error.kind {
+            db::ErrorKind::Conflict { .. } => {
+                Self::conflict("The resource was changed by another request, try again later")
+            }
+            db::ErrorKind::InvalidPageToken => {
+                Self::invalid_parameter("page", "is not a page of this list")
+            }
+            kind => {
+                tracing::error!(%kind, source = ?error.source, "the catalog failed");
+                Self::internal()
+            }
+        }
+    }
+}

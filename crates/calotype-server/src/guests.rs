@@ -1,0 +1,341 @@
+//! The guests that run now: their machines, their place in the network, and who watches them.
+//!
+//! A guest outlives the service: a machine is found again by its directory, and everything here is
+//! rebuilt from the catalog at start. Whoever starts, stops or re-bases a guest holds the
+//! instance's lock meanwhile, so that a command line is never made from a chain that is being
+//! changed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use calotype_api::error::ApiError;
+use calotype_api::instances::{InstanceShapeConfig, InstanceState};
+use calotype_api::ocid::Ocid;
+use calotype_api::tags::DefinedTags;
+use calotype_net::{Attachment, VirtualNetwork};
+use calotype_vm::{
+    BootDisk, Hypervisor, Machine, MachineSpec, NbdTarget, Nic,
+};
+use serde_json::Value;
+
+use crate::app::{hardware, network, shapes};
+use crate::config::{Config, Paths};
+use crate::db::{Batch, Versioned};
+use crate::error::{Error, Result};
+use crate::records::{BootVolumeRecord, InstanceRecord};
+use crate::region::Region;
+use crate::volumes;
+
+/// What cloud-init's Oracle datasource looks for.
+const CHASSIS_ASSET_TAG: &str = "OracleCloud.com";
+
+/// MTU of guests' network cards, as in OCI.
+const MTU: u16 = 9000;
+
+/// Namespace of the system tags that say how an instance is run here.
+const SYSTEM_TAGS: &str = "calotype";
+
+/// The running guests of this process.
+pub struct Guests {
+    hypervisor: Hypervisor,
+    network: VirtualNetwork,
+    memory_limit_mib: u64,
+    running: Mutex<HashMap<Ocid, Guest>>,
+    locks: Mutex<HashMap<Ocid, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+struct Guest {
+    machine: Machine,
+    attachment: Attachment,
+    memory_mib: u32,
+    watcher: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl Guests {
+    /// No guests yet.
+    pub fn new(hypervisor: Hypervisor, network: VirtualNetwork, config: &Config) -> Self {
+        let memory_limit_mib = match config.guests.memory_limit_mib {
+            0 => host_memory_mib() * 3 / 4,
+            limit => limit,
+        };
+        Self {
+            hypervisor,
+            network,
+            memory_limit_mib,
+            running: Mutex::default(),
+            locks: Mutex::default(),
+        }
+    }
+
+    /// The hypervisor that runs them.
+    pub fn hypervisor(&self) -> &Hypervisor {
+        &self.hypervisor
+    }
+
+    /// Holds everybody else off the machine of one instance.
+    pub async fn lock(&self, id: &Ocid) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(id.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+
+    /// Refuses a guest of that size while the host has no memory for it.
+    pub fn check_capacity(&self, size: &InstanceShapeConfig) -> Result<(), ApiError> {
+        let (_, memory_mib) = shapes::host_size(size);
+        let used: u64 = self.map(|guests| guests.values().map(|guest| u64::from(guest.memory_mib)).sum());
+        if used + u64::from(memory_mib) <= self.memory_limit_mib {
+            return Ok(());
+        }
+        tracing::warn!(used, memory_mib, limit = self.memory_limit_mib, "no memory for a guest");
+        Err(ApiError::out_of_host_capacity())
+    }
+
+    /// System tags of a new instance: how guests are run here.
+    pub fn system_tags(&self) -> DefinedTags {
+        let accelerator = self.hypervisor.accelerator();
+        let tags = [
+            ("accelerator".to_owned(), Value::from(accelerator.name())),
+            ("acceleratorReason".to_owned(), Value::from(accelerator.reason())),
+        ];
+        DefinedTags::from([(SYSTEM_TAGS.to_owned(), tags.into_iter().collect())])
+    }
+
+    /// Starts the guest of an instance, or finds it running, and plugs it into its network. The
+    /// caller holds the instance's lock.
+    pub async fn start(&self, region: &Arc<Region>, id: &Ocid) -> Result<()> {
+        if self.map(|guests| guests.contains_key(id)) {
+            return Ok(());
+        }
+        let Some(instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
+            return Err(Error::Missing { kind: "instance", id: id.to_string() });
+        };
+        if self.adopt(region, &instance).await? {
+            return Ok(());
+        }
+        let spec = spec(region, &instance).await?;
+        let machine = self.hypervisor.start(&spec).await?;
+        self.plug(region, &instance, machine).await
+    }
+
+    /// Takes over the machine of an instance if it still runs.
+    pub async fn adopt(&self, region: &Arc<Region>, instance: &InstanceRecord) -> Result<bool> {
+        let directory = machine_directory(&region.paths, instance);
+        if !directory.exists() {
+            return Ok(false);
+        }
+        let Some(machine) = self.hypervisor.adopt(&directory).await? else { return Ok(false) };
+        self.plug(region, instance, machine).await?;
+        Ok(true)
+    }
+
+    async fn plug(
+        &self,
+        region: &Arc<Region>,
+        instance: &InstanceRecord,
+        machine: Machine,
+    ) -> Result<()> {
+        let id = instance.resource.id.clone();
+        let ports = published_ports(instance);
+        let vnic = network::vnic_config(&region.db, &instance.vnic_id, &ports).await?;
+        let Some(vnic) = vnic else {
+            return Err(Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() });
+        };
+        let attachment = self.network.attach(vnic, machine.nic_socket(0)).await?;
+        let (_, memory_mib) = shapes::host_size(&instance.resource.shape_config);
+        let watcher = tokio::spawn(watch(Arc::downgrade(region), id.clone(), machine.clone()));
+        let guest = Guest { machine, attachment, memory_mib, watcher };
+        self.map(|guests| guests.insert(id, guest));
+        Ok(())
+    }
+
+    /// Ends the guest of an instance: by its power button, and by force when `grace` is over (at
+    /// once without one). Returns when its process is gone. The caller holds the instance's lock.
+    pub async fn stop(
+        &self,
+        region: &Arc<Region>,
+        instance: &InstanceRecord,
+        grace: Option<Duration>,
+    ) -> Result<()> {
+        let id = &instance.resource.id;
+        // Out of the map first: from here on its end is no surprise to the watcher.
+        let machine = match self.map(|guests| guests.remove(id)) {
+            Some(guest) => guest.machine.clone(),
+            None => {
+                let directory = machine_directory(&region.paths, instance);
+                match self.hypervisor.adopt(&directory).await? {
+                    Some(machine) => machine,
+                    None => return Ok(()),
+                }
+            }
+        };
+        if let Some(grace) = grace {
+            let asked = machine.power_button().await;
+            if asked.is_ok() && tokio::time::timeout(grace, machine.exited()).await.is_ok() {
+                return Ok(());
+            }
+            tracing::warn!(instance = %id, "the guest did not shut down in time: power cut");
+        }
+        Ok(machine.kill().await?)
+    }
+
+    /// Resets the guest of an instance; false if it does not run.
+    pub async fn reset(&self, id: &Ocid) -> Result<bool> {
+        let Some(machine) = self.machine(id) else { return Ok(false) };
+        machine.reset().await?;
+        Ok(true)
+    }
+
+    /// The machine of a running guest.
+    pub fn machine(&self, id: &Ocid) -> Option<Machine> {
+        self.map(|guests| guests.get(id).map(|guest| guest.machine.clone()))
+    }
+
+    /// Where the host reaches the guest's TCP ports, as `guest port -> address`.
+    pub fn public_ports(&self, id: &Ocid) -> Vec<calotype_net::PublishedPort> {
+        self.map(|guests| guests.get(id).map_or_else(Vec::new, |guest| guest.attachment.public_ports()))
+    }
+
+    /// Writes into the instance's system tags where its ports are reached.
+    pub fn describe(&self, instance: &mut InstanceRecord) {
+        let tags = instance.resource.system_tags.entry(SYSTEM_TAGS.to_owned()).or_default();
+        tags.retain(|key, _| !key.starts_with("publicPort"));
+        for port in self.public_ports(&instance.resource.id) {
+            tags.insert(format!("publicPort{}", port.guest_port), port.address.to_string().into());
+        }
+    }
+
+    /// The last of what the instance's serial console has shown.
+    pub async fn console_log(
+        &self,
+        region: &Region,
+        instance: &InstanceRecord,
+    ) -> Result<Vec<u8>, ApiError> {
+        let log = machine_directory(&region.paths, instance).join(calotype_vm::CONSOLE_LOG);
+        match tokio::fs::read(&log).await {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => {
+                tracing::error!(%error, instance = %instance.resource.id, "cannot read the console log");
+                Err(ApiError::internal())
+            }
+        }
+    }
+
+    fn map<R>(&self, work: impl FnOnce(&mut HashMap<Ocid, Guest>) -> R) -> R {
+        work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Ports besides 22 that the guest's metadata asks for.
+fn published_ports(instance: &InstanceRecord) -> Vec<u16> {
+    use crate::app::instances::{PUBLIC_TCP_PORTS, public_tcp_ports};
+
+    let asked = instance.resource.metadata.get(PUBLIC_TCP_PORTS);
+    asked.and_then(|text| public_tcp_ports(text).ok()).unwrap_or_default()
+}
+
+/// The directory of an instance's machine.
+pub fn machine_directory(paths: &Paths, instance: &InstanceRecord) -> PathBuf {
+    paths.instances().join(&instance.directory)
+}
+
+/// The disk that a volume's overlays lie over, as QEMU reaches it.
+pub fn export_of(paths: &Paths, volume: &BootVolumeRecord) -> NbdTarget {
+    NbdTarget { socket: paths.block_socket(), export: volume.base.to_string() }
+}
+
+async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec> {
+    let id = &instance.resource.id;
+    let volume = region.db.get::<BootVolumeRecord>(instance.boot_volume_id.as_str()).await?;
+    let Some(volume) = volume else {
+        return Err(Error::Missing { kind: "boot_volume", id: instance.boot_volume_id.to_string() });
+    };
+    let mac = network::mac_address(&region.db, &instance.vnic_id).await?;
+    let Some(mac) = mac else {
+        return Err(Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() });
+    };
+    let options = &instance.resource.launch_options;
+    let (vcpus, memory_mib) = shapes::host_size(&instance.resource.shape_config);
+    let directory = machine_directory(&region.paths, instance);
+    std::fs::create_dir_all(&directory)
+        .map_err(|source| Error::io("make the directory", &directory, source))?;
+    Ok(MachineSpec {
+        name: id.to_string(),
+        system_uuid: instance.system_uuid.clone(),
+        directory,
+        vcpus,
+        memory_mib,
+        firmware: hardware::firmware(options),
+        boot_disk: BootDisk {
+            bus: hardware::disk_bus(options),
+            layers: volumes::layers(&region.paths, &volume),
+            base: export_of(&region.paths, &volume),
+            size_bytes: volume.size_bytes,
+        },
+        nics: vec![Nic { model: hardware::nic_model(options), mac, mtu: Some(MTU) }],
+        chassis_asset_tag: CHASSIS_ASSET_TAG.into(),
+    })
+}
+
+/// Waits for the end of a machine that nobody asked to stop: the guest powered itself off, or QEMU
+/// died. The instance is then STOPPED.
+async fn watch(region: Weak<Region>, id: Ocid, machine: Machine) {
+    machine.exited().await;
+    let Some(region) = region.upgrade() else { return };
+    let _lock = region.guests.lock(&id).await;
+    let ended = region.guests.map(|guests| {
+        let same = guests.get(&id).is_some_and(|guest| guest.machine.pid() == machine.pid());
+        if same { guests.remove(&id) } else { None }
+    });
+    let Some(ended) = ended else { return };
+    tracing::info!(instance = %id, "the guest powered itself off");
+    if let Err(error) = mark_stopped(&region, &id).await {
+        tracing::error!(%error, instance = %id, "cannot mark the instance stopped");
+    }
+    // Last, because dropping it aborts this very task.
+    drop(ended);
+}
+
+/// A RUNNING instance whose guest has ended is STOPPED; in any other state a workflow is at work
+/// and decides.
+pub async fn mark_stopped(region: &Region, id: &Ocid) -> Result<()> {
+    loop {
+        let Some(mut instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
+            return Ok(());
+        };
+        if instance.resource.lifecycle_state != InstanceState::Running {
+            return Ok(());
+        }
+        instance.value.resource.lifecycle_state = InstanceState::Stopped;
+        match replace(region, &instance).await {
+            Err(error) if error.is_conflict() => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+async fn replace(
+    region: &Region,
+    instance: &Versioned<InstanceRecord>,
+) -> Result<(), crate::db::Error> {
+    region.db.apply(Batch::new().replace(instance)).await
+}
+
+/// Memory of the host in MiB.
+fn host_memory_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.map_or(4096, |kib| kib / 1024)
+}

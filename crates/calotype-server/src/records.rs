@@ -1,0 +1,223 @@
+//! What the catalog holds of each compute resource: the resource as clients see it, and what the
+//! region must know besides.
+//!
+//! A record wraps the wire type, so that what a client reads is what was stored and no mapping can
+//! drift. Network and identity records stand beside their rules in `app`.
+
+use calotype_api::boot_volumes::{BootVolume, BootVolumeState};
+use calotype_api::console_histories::ConsoleHistory;
+use calotype_api::images::{Image, ImageState};
+use calotype_api::instances::Instance;
+use calotype_api::ocid::Ocid;
+use calotype_store::ManifestId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::db::Document;
+
+/// An image. Platform images have no compartment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The image as clients see it.
+    pub resource: Image,
+    /// The disk; none until the first byte of it is committed. A root of collection.
+    pub manifest: Option<ManifestId>,
+    /// Size of the disk in bytes.
+    pub size_bytes: u64,
+    /// Names of the shapes that instances of it may have.
+    pub compatible_shapes: Vec<String>,
+}
+
+impl Document for ImageRecord {
+    const KIND: &'static str = "image";
+
+    fn id(&self) -> String {
+        self.resource.id.to_string()
+    }
+
+    fn compartment_id(&self) -> Option<String> {
+        self.resource.compartment_id.as_ref().map(ToString::to_string)
+    }
+
+    fn state(&self) -> Option<String> {
+        Some(self.resource.lifecycle_state.as_str().to_owned())
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(self.resource.display_name.clone())
+    }
+
+    fn time_created(&self) -> Timestamp {
+        self.resource.time_created.timestamp()
+    }
+}
+
+/// The compartment under which the catalog lists images that belong to none.
+pub const PLATFORM_IMAGES: &str = "";
+
+/// An instance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// The instance as clients see it.
+    pub resource: Instance,
+    /// Its boot volume.
+    pub boot_volume_id: Ocid,
+    /// Its primary VNIC.
+    pub vnic_id: Ocid,
+    /// Name of its directory below the region's `instances`.
+    pub directory: String,
+    /// SMBIOS system UUID: new for each instance, so that first-boot code runs in each.
+    pub system_uuid: String,
+    /// The image that is being captured from it. While it stands here no other capture begins
+    /// and the instance is not terminated.
+    pub capturing: Option<Ocid>,
+}
+
+impl Document for InstanceRecord {
+    const KIND: &'static str = "instance";
+
+    fn id(&self) -> String {
+        self.resource.id.to_string()
+    }
+
+    fn compartment_id(&self) -> Option<String> {
+        Some(self.resource.compartment_id.to_string())
+    }
+
+    fn state(&self) -> Option<String> {
+        Some(self.resource.lifecycle_state.as_str().to_owned())
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(self.resource.display_name.clone())
+    }
+
+    fn time_created(&self) -> Timestamp {
+        self.resource.time_created.timestamp()
+    }
+}
+
+/// A boot volume: a manifest and the overlays over it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BootVolumeRecord {
+    /// The volume as clients see it.
+    pub resource: BootVolume,
+    /// The disk below the overlays. A root of collection.
+    pub base: ManifestId,
+    /// File names of the overlays in the volume's directory, top first; only the first is written.
+    pub layers: Vec<String>,
+    /// Name of its directory below the region's `volumes`.
+    pub directory: String,
+    /// Size of the disk in bytes; at least that of `base`.
+    pub size_bytes: u64,
+    /// The instance it is the boot volume of.
+    pub instance_id: Option<Ocid>,
+}
+
+impl BootVolumeRecord {
+    /// Whether the volume still has its data.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.resource.lifecycle_state != BootVolumeState::Terminated
+    }
+}
+
+impl Document for BootVolumeRecord {
+    const KIND: &'static str = "boot_volume";
+
+    fn id(&self) -> String {
+        self.resource.id.to_string()
+    }
+
+    fn compartment_id(&self) -> Option<String> {
+        Some(self.resource.compartment_id.to_string())
+    }
+
+    fn state(&self) -> Option<String> {
+        Some(self.resource.lifecycle_state.as_str().to_owned())
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(self.resource.display_name.clone())
+    }
+
+    fn time_created(&self) -> Timestamp {
+        self.resource.time_created.timestamp()
+    }
+}
+
+/// A capture of an instance's serial console.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConsoleHistoryRecord {
+    /// The history as clients see it.
+    pub resource: ConsoleHistory,
+    /// What the console had shown, base64: a guest writes any bytes.
+    pub content_base64: String,
+}
+
+impl Document for ConsoleHistoryRecord {
+    const KIND: &'static str = "console_history";
+
+    fn id(&self) -> String {
+        self.resource.id.to_string()
+    }
+
+    fn parent_id(&self) -> Option<String> {
+        Some(self.resource.instance_id.to_string())
+    }
+
+    fn compartment_id(&self) -> Option<String> {
+        Some(self.resource.compartment_id.to_string())
+    }
+
+    fn state(&self) -> Option<String> {
+        Some(self.resource.lifecycle_state.as_str().to_owned())
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(self.resource.display_name.clone())
+    }
+
+    fn time_created(&self) -> Timestamp {
+        self.resource.time_created.timestamp()
+    }
+}
+
+/// The public half of a user's API key, found by the key id of a signature.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApiKeyRecord {
+    /// `<tenancy>/<user>/<fingerprint>`.
+    pub key_id: String,
+    /// Whose it is.
+    pub user: Ocid,
+    /// The user's tenancy.
+    pub tenancy: Ocid,
+    /// PEM of the public key.
+    pub public_key_pem: String,
+    /// When it was added.
+    pub time_created: Timestamp,
+}
+
+impl Document for ApiKeyRecord {
+    const KIND: &'static str = "api_key";
+
+    fn id(&self) -> String {
+        self.key_id.clone()
+    }
+
+    fn parent_id(&self) -> Option<String> {
+        Some(self.user.to_string())
+    }
+
+    fn time_created(&self) -> Timestamp {
+        self.time_created
+    }
+}
+
+impl ImageRecord {
+    /// Whether its disk must be kept.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.resource.lifecycle_state != ImageState::Deleted
+    }
+}

@@ -1,0 +1,158 @@
+//! A running region: its catalog, store, guests and workflows in one place.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use calotype_api::ocid::Ocid;
+use calotype_disk::Disk;
+use calotype_net::VirtualNetwork;
+use calotype_store::{ManifestId, Store};
+use calotype_vm::{AcceleratorChoice, BlockServer, Hypervisor, HypervisorConfig};
+
+use crate::app::metadata::CatalogMetadata;
+use crate::config::{Config, Paths};
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::guests::Guests;
+use crate::init::new_ocid;
+use crate::jobs::{Engine, Settings, workflows};
+use crate::recovery;
+
+/// How long running steps may go on when the service is told to stop.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// A running region.
+pub struct Region {
+    /// Its settings.
+    pub config: Config,
+    /// Where its files lie.
+    pub paths: Paths,
+    /// OCID of the tenancy, its root compartment.
+    pub tenancy: Ocid,
+    /// The catalog.
+    pub db: Db,
+    /// Chunks and manifests.
+    pub store: Store,
+    /// The guests that run.
+    pub guests: Guests,
+    /// Serves the store's disks to guests as long as the region is.
+    pub blocks: BlockServer,
+    /// Runs workflows.
+    pub jobs: Engine<Arc<Region>>,
+}
+
+impl Region {
+    /// Opens the region in a directory: takes over the guests that run, then goes on with every
+    /// workflow that was not finished.
+    pub async fn open(paths: Paths, config: Config) -> Result<Arc<Self>> {
+        Self::open_with(paths, config, Settings::default()).await
+    }
+
+    /// As [`Self::open`], with settings of the engine.
+    pub async fn open_with(paths: Paths, config: Config, jobs: Settings) -> Result<Arc<Self>> {
+        let db = Db::open(&paths.catalog()).await?;
+        let directory = paths.store();
+        let store = tokio::task::spawn_blocking(move || Store::open(&directory))
+            .await
+            .map_err(|source| Error::io("open the store in", &paths.store(), source.into()))??;
+        let hypervisor = Hypervisor::detect(hypervisor_config(&config)?).await?;
+        let metadata = CatalogMetadata { db: db.clone(), config: config.clone() };
+        let network = VirtualNetwork::new(Arc::new(metadata));
+        let blocks = hypervisor.serve_blocks(&paths.block_socket(), exports(&store))?;
+        let tenancy = config.tenancy.parse().map_err(|source| Error::Credentials {
+            action: "read the tenancy's OCID",
+            source: Box::new(source),
+        })?;
+        let region = Arc::new(Self {
+            guests: Guests::new(hypervisor, network, &config),
+            jobs: Engine::new(db.clone(), workflows(), jobs),
+            config,
+            paths,
+            tenancy,
+            db,
+            store,
+            blocks,
+        });
+        recovery::adopt_guests(&region).await?;
+        let resumed = region.jobs.resume_all(Arc::clone(&region)).await?;
+        if resumed > 0 {
+            tracing::info!(resumed, "going on with workflows that were not finished");
+        }
+        recovery::restore_guests(&region).await?;
+        Ok(region)
+    }
+
+    /// Stops the region's work between steps. Guests run on.
+    pub async fn close(&self) {
+        self.jobs.stop(STOP_GRACE).await;
+        self.db.close().await;
+    }
+
+    /// A new OCID of a resource of this region.
+    pub fn new_id(&self, kind: &str) -> Ocid {
+        self.id_in(kind, Some(&self.config.region))
+    }
+
+    /// A new OCID without a region, as platform images have.
+    pub fn new_global_id(&self, kind: &str) -> Ocid {
+        self.id_in(kind, None)
+    }
+
+    fn id_in(&self, kind: &str, region: Option<&str>) -> Ocid {
+        // Random numbers of the operating system do not run out, and the parts are our own.
+        new_ocid(kind, &self.config.realm, region).expect("an OCID can be made")
+    }
+}
+
+/// Finds the disk behind an export's name.
+fn exports(store: &Store) -> Arc<dyn Fn(&str) -> Option<Arc<dyn Disk>> + Send + Sync> {
+    let store = store.clone();
+    Arc::new(move |name| {
+        let manifest: ManifestId = name.parse().ok()?;
+        match store.disk(manifest) {
+            Ok(disk) => Some(disk as Arc<dyn Disk>),
+            Err(error) => {
+                tracing::error!(%error, export = name, "a guest asked for a disk that is not there");
+                None
+            }
+        }
+    })
+}
+
+fn hypervisor_config(config: &Config) -> Result<HypervisorConfig> {
+    let accelerator = match config.guests.accelerator.as_str() {
+        "auto" => AcceleratorChoice::Auto,
+        "kvm" => AcceleratorChoice::Kvm,
+        "tcg" => AcceleratorChoice::Tcg,
+        other => {
+            return Err(Error::Setting {
+                name: "guests.accelerator",
+                value: other.to_owned(),
+                allowed: "auto, kvm or tcg",
+            });
+        }
+    };
+    let unprivileged_user = if rustix::process::geteuid().is_root() {
+        Some(account(&config.guests.user)?)
+    } else {
+        None
+    };
+    Ok(HypervisorConfig { accelerator, unprivileged_user, ..HypervisorConfig::default() })
+}
+
+/// User and group id of an account of this machine.
+fn account(name: &str) -> Result<(u32, u32)> {
+    let file = Path::new("/etc/passwd");
+    let text = std::fs::read_to_string(file).map_err(|source| Error::io("read", file, source))?;
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then_some(())?;
+        Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
+    });
+    found.ok_or_else(|| Error::Setting {
+        name: "guests.user",
+        value: name.to_owned(),
+        allowed: "an account of this machine",
+    })
+}

@@ -1,0 +1,103 @@
+//! The overlay files of boot volumes: made, sealed under a new one, read back, removed.
+//!
+//! Every function may be repeated: after a crash a workflow does its step again.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use calotype_disk::{Disk, Layered, qcow2};
+use calotype_store::FileSource;
+
+use crate::config::Paths;
+use crate::error::{Error, Result};
+use crate::records::BootVolumeRecord;
+
+/// Where the overlays of a volume lie.
+pub fn directory(paths: &Paths, volume: &BootVolumeRecord) -> PathBuf {
+    paths.volumes().join(&volume.directory)
+}
+
+/// Paths of the overlays, top first.
+pub fn layers(paths: &Paths, volume: &BootVolumeRecord) -> Vec<PathBuf> {
+    let directory = directory(paths, volume);
+    volume.layers.iter().map(|name| directory.join(name)).collect()
+}
+
+/// Makes the empty overlay `name` of a volume, durably, unless it exists.
+pub fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Result<()> {
+    let directory = directory(paths, volume);
+    std::fs::create_dir_all(&directory)
+        .map_err(|source| Error::io("make the directory", &directory, source))?;
+    let file = directory.join(name);
+    if file.exists() {
+        return Ok(());
+    }
+    let bytes = qcow2::create_layer(volume.size_bytes)?;
+    write_durably(&file, &bytes)?;
+    sync_directory(&paths.volumes())
+}
+
+/// The overlays `names` (top first) as one disk; what none of them holds is left to the base.
+pub fn open_layers(
+    paths: &Paths,
+    volume: &BootVolumeRecord,
+    names: &[String],
+) -> Result<Option<Arc<dyn Disk>>> {
+    let directory = directory(paths, volume);
+    let mut below: Option<Arc<dyn Disk>> = None;
+    for name in names.iter().rev() {
+        let file = directory.join(name);
+        let source = FileSource::open(&file).map_err(|source| Error::io("open", &file, source))?;
+        let layer: Arc<dyn Disk> = Arc::new(qcow2::Qcow2::open_layer(Box::new(source))?);
+        below = Some(match below {
+            Some(below) => Arc::new(Layered { top: layer, below }),
+            None => layer,
+        });
+    }
+    Ok(below)
+}
+
+/// Removes one overlay of a volume.
+pub fn remove_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Result<()> {
+    let file = directory(paths, volume).join(name);
+    match std::fs::remove_file(&file) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(Error::io("remove", &file, source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes all that is a volume's.
+pub fn remove(paths: &Paths, volume: &BootVolumeRecord) -> Result<()> {
+    remove_tree(&directory(paths, volume))
+}
+
+/// Removes a directory and what is in it, if it exists.
+pub fn remove_tree(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(Error::io("remove", directory, source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file so that it is there whole or not at all, whatever happens.
+pub fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = file.with_extension("new");
+    let io = |source| Error::io("write", file, source);
+    let mut handle = File::create(&temporary).map_err(io)?;
+    handle.write_all(bytes).map_err(io)?;
+    handle.sync_all().map_err(io)?;
+    std::fs::rename(&temporary, file).map_err(io)?;
+    file.parent().map_or(Ok(()), sync_directory)
+}
+
+fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|handle| handle.sync_all())
+        .map_err(|source| Error::io("sync", directory, source))
+}

@@ -1,0 +1,191 @@
+//! A client of the region's API: signs requests with the administrator's key, reads answers,
+//! waits for work requests. Everything the command does to a region goes through here.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use calotype_api::images::Image;
+use calotype_api::instances::Instance;
+use calotype_api::ocid::Ocid;
+use calotype_api::sign::{self, PrivateKey};
+use calotype_api::work_requests::{WorkRequest, WorkRequestError, WorkRequestStatus};
+use calotype_server::config::{Config, Paths};
+use calotype_server::init::API_KEY;
+use jiff::Timestamp;
+use reqwest::{Certificate, Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// How long between two looks at something that is awaited.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Longest wait for an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client of one region.
+pub struct Client {
+    http: reqwest::Client,
+    host: String,
+    key: PrivateKey,
+    key_id: String,
+    /// The region's settings.
+    pub config: Config,
+}
+
+/// An answer: the body, and the headers that matter.
+pub struct Answer<T> {
+    /// The body.
+    pub body: T,
+    /// The work request to wait for, if there is one.
+    pub work_request: Option<Ocid>,
+    /// Where the next page begins.
+    pub next_page: Option<String>,
+}
+
+/// The region's refusal, as the API words it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} ({status} {code})")]
+pub struct Refused {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Code of the error table.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Client {
+    /// A client with the credentials that `calotype init` left in the region's directory.
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        let paths = Paths::new(directory);
+        let config = Config::load(&paths)?;
+        let file = paths.client().join(API_KEY);
+        let pem = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read the key {}", file.display()))?;
+        let key = PrivateKey::from_pem(&pem).context("the administrator's key is not valid")?;
+        let authority = paths.tls().join("ca.pem");
+        let certificate = std::fs::read(&authority)
+            .with_context(|| format!("cannot read the CA {}", authority.display()))?;
+        let name = format!("iaas.{}.{}", config.region, config.domain);
+        // The name is resolved here, so that the command works on machines whose resolver does
+        // not know names below `localhost`.
+        let http = reqwest::Client::builder()
+            .tls_certs_only([Certificate::from_pem(&certificate)?])
+            .resolve(&name, SocketAddr::from((Ipv4Addr::LOCALHOST, config.port)))
+            .no_proxy()
+            .timeout(REQUEST_TIMEOUT)
+            .build()?;
+        let fingerprint = key.public_key().fingerprint();
+        Ok(Self {
+            http,
+            host: format!("{name}:{}", config.port),
+            key_id: format!("{}/{}/{fingerprint}", config.tenancy, config.administrator),
+            key,
+            config,
+        })
+    }
+
+    /// Whether the region answers.
+    pub async fn is_up(&self) -> bool {
+        let url = format!("https://{}/", self.host);
+        self.http.head(url).send().await.is_ok()
+    }
+
+    /// Reads a resource or a list.
+    pub async fn get<T: DeserializeOwned>(&self, target: &str) -> anyhow::Result<Answer<T>> {
+        self.send(Method::GET, target, &[]).await
+    }
+
+    /// Reads all pages of a list. `target` has its query already.
+    pub async fn list<T: DeserializeOwned>(&self, target: &str) -> anyhow::Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut page = String::new();
+        loop {
+            let answer = self.get::<Vec<T>>(&format!("{target}{page}")).await?;
+            items.extend(answer.body);
+            match answer.next_page {
+                Some(next) => page = format!("&page={next}"),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// Creates something or acts on it.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &Value,
+    ) -> anyhow::Result<Answer<T>> {
+        self.send(Method::POST, target, body.to_string().as_bytes()).await
+    }
+
+    /// Deletes something.
+    pub async fn delete(&self, target: &str) -> anyhow::Result<Answer<Value>> {
+        self.send(Method::DELETE, target, &[]).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: &[u8],
+    ) -> anyhow::Result<Answer<T>> {
+        let now = Timestamp::now().as_second();
+        let headers =
+            sign::sign(&self.key, &self.key_id, &method, target, &self.host, body, now)?;
+        let url = format!("https://{}{target}", self.host);
+        let request = self.http.request(method, url).headers(headers).body(body.to_vec());
+        let response = request.send().await.with_context(|| {
+            format!("the region at {} does not answer: is `calotype serve` running?", self.host)
+        })?;
+        let status = response.status();
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
+        };
+        let work_request = header("opc-work-request-id").and_then(|id| id.parse().ok());
+        let next_page = header("opc-next-page");
+        let bytes = response.bytes().await?;
+        if !status.is_success() {
+            let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+            return Err(Refused { status, code: text("code"), message: text("message") }.into());
+        }
+        let bytes = if bytes.is_empty() { &b"null"[..] } else { &bytes[..] };
+        let body = serde_json::from_slice(bytes).context("the region's answer is not understood")?;
+        Ok(Answer { body, work_request, next_page })
+    }
+
+    /// Waits until a work request is over, telling its percentage; its failure is an error.
+    pub async fn wait(&self, id: &Ocid, mut progress: impl FnMut(f64)) -> anyhow::Result<()> {
+        loop {
+            let target = format!("/20160918/workRequests/{id}");
+            let request = self.get::<WorkRequest>(&target).await?.body;
+            progress(request.percent_complete);
+            match request.status {
+                WorkRequestStatus::Succeeded => return Ok(()),
+                WorkRequestStatus::Failed | WorkRequestStatus::Canceled => {
+                    let errors = self.get::<Vec<WorkRequestError>>(&format!("{target}/errors")).await?;
+                    let why = errors.body.iter().map(|error| error.message.as_str());
+                    bail!("{} failed: {}", request.operation_type, why.collect::<Vec<_>>().join("; "));
+                }
+                _ => tokio::time::sleep(POLL_INTERVAL).await,
+            }
+        }
+    }
+
+    /// The root compartment.
+    pub fn tenancy(&self) -> &str {
+        &self.config.tenancy
+    }
+
+    /// Images of the root compartment, platform images first.
+    pub async fn images(&self) -> anyhow::Result<Vec<Image>> {
+        self.list(&format!("/20160918/images?compartmentId={}", self.tenancy())).await
+    }
+
+    /// Instances of the root compartment.
+    pub async fn instances(&self) -> anyhow::Result<Vec<Instance>> {
+        self.list(&format!("/20160918/instances?compartmentId={}", self.tenancy())).await
+    }
+}

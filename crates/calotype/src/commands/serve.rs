@@ -1,0 +1,33 @@
+//! `calotype serve`
+
+use std::path::Path;
+
+use calotype_server::Server;
+use calotype_server::config::Paths;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Arguments of `calotype serve`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to log, as `info` or `calotype_server=debug,info`.
+    #[arg(long, env = "CALOTYPE_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Serves the region until SIGINT or SIGTERM.
+pub async fn run(directory: &Path, arguments: Arguments) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&arguments.log)?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let server = Server::start(Paths::new(directory)).await?;
+    println!("serving {} on {}", server.config().region, server.url());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    println!("stopping; guests run on");
+    server.stop().await;
+    Ok(())
+}
