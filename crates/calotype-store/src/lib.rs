@@ -7,14 +7,30 @@
 //! The API blocks; callers on an async runtime move the work to a blocking thread. The format on
 //! disk is described in `docs/store-format.md`.
 
+mod backend;
+mod cache;
+mod collect;
+mod core;
 mod error;
 mod file_source;
 mod id;
+mod index;
+mod ingest;
+mod limits;
+mod manifest;
+mod pack;
 mod progress;
+mod registry;
 mod store;
+mod stored_disk;
+mod verify;
 
+pub use collect::{Collected, Collection};
 pub use error::{Error, ErrorKind, Result};
 pub use file_source::FileSource;
 pub use id::{InvalidManifestId, ManifestId};
+pub use ingest::Committed;
 pub use progress::Progress;
-pub use store::{Collected, Collection, Committed, Options, Store, StoredDisk, Usage, Verified};
+pub use store::{Options, Store, Usage};
+pub use stored_disk::StoredDisk;
+pub use verify::Verified;

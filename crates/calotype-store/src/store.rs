@@ -4,11 +4,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use calotype_disk::{Disk, Extent};
+use calotype_disk::Disk;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::backend::{Backend, Local};
+use crate::collect::{Collected, Collection};
+use crate::core::Core;
+use crate::error::{Error, Result};
 use crate::id::ManifestId;
+use crate::ingest::{self, Committed};
+use crate::limits::{CACHE_BYTES, PACK_BYTES};
+use crate::manifest::ROOT_BYTES;
 use crate::progress::Progress;
+use crate::registry::Pin;
+use crate::stored_disk::StoredDisk;
+use crate::verify::{self, Verified};
 
 /// Sizes that an operator may want to choose.
 #[derive(Debug, Clone)]
@@ -21,65 +30,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20, pack_bytes: 128 << 20 }
+        Self { cache_bytes: CACHE_BYTES, pack_bytes: PACK_BYTES }
     }
-}
-
-/// A directory of images. Clones share it.
-#[derive(Clone)]
-pub struct Store {
-    _inner: Arc<()>,
-}
-
-/// An open disk of the store. Its manifest is not collected while it is open.
-pub struct StoredDisk {
-    manifest: ManifestId,
-    size_bytes: u64,
-}
-
-/// A committed disk. While it is alive its manifest and chunks are not collected, so the caller
-/// keeps it until the manifest is recorded where [`Store::collect`] finds its roots.
-#[derive(Debug)]
-#[must_use = "dropping it leaves the manifest to the next collection"]
-pub struct Committed {
-    /// The name of the disk.
-    pub manifest: ManifestId,
-    /// The size of the virtual disk.
-    pub size_bytes: u64,
-    /// Bytes read from the disk that was committed, and from its base.
-    pub bytes_read: u64,
-    /// Bytes that the store grew by.
-    pub bytes_stored: u64,
-    /// Chunks (of data) that the store did not have.
-    pub chunks_new: u64,
-    /// Chunks that were read and turned out to be stored already.
-    pub chunks_reused: u64,
-}
-
-/// What [`Store::verify`] read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verified {
-    /// The size of the virtual disk.
-    pub size_bytes: u64,
-    /// Distinct chunks, those of the manifest included.
-    pub chunks: u64,
-    /// Their bytes as stored.
-    pub stored_bytes: u64,
-}
-
-/// What a collection removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Manifests that were neither roots nor in use.
-    pub manifests_removed: u64,
-    /// Chunks that no manifest needs.
-    pub chunks_removed: u64,
-    /// Packs of which nothing was left.
-    pub packs_deleted: u64,
-    /// Packs whose rest was moved to a new pack.
-    pub packs_rewritten: u64,
-    /// Bytes that the store shrank by.
-    pub bytes_freed: u64,
 }
 
 /// What the store holds.
@@ -89,41 +41,39 @@ pub struct Usage {
     pub manifests: u64,
     /// Pack files.
     pub packs: u64,
-    /// Distinct chunks.
+    /// Distinct chunks, the nodes of manifests included.
     pub chunks: u64,
-    /// Bytes of all files of the store.
+    /// Bytes of all packs and manifests.
     pub stored_bytes: u64,
 }
 
-/// A collection that has begun: everything committed or open from now on is safe from it.
-pub struct Collection<'store> {
-    _store: &'store Store,
-}
-
-impl Collection<'_> {
-    /// Removes what is reachable neither from `roots` nor from anything in use.
-    pub fn run(self, _roots: &BTreeSet<ManifestId>) -> Result<Collected> {
-        Ok(Collected::default())
-    }
+/// A directory of images. Clones share it; it is closed with the last of them and of its disks.
+#[derive(Clone)]
+pub struct Store {
+    core: Arc<Core>,
 }
 
 impl Store {
     /// Opens the store in `directory`, creating it if there is none.
     ///
-    /// Only one process can have it open: [`ErrorKind::Locked`]. Half-written files of a
-    /// process that died are removed.
+    /// Only one process can have it open, and only once: [`crate::ErrorKind::Locked`].
+    /// Half-written files of a process that died are removed.
     pub fn open(directory: &Path) -> Result<Self> {
         Self::open_with(directory, &Options::default())
     }
 
     /// [`Store::open`] with sizes chosen by the caller.
-    pub fn open_with(directory: &Path, _options: &Options) -> Result<Self> {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Error::io(format!("creating {}", directory.display()), error))?;
-        Ok(Self { _inner: Arc::new(()) })
+    pub fn open_with(directory: &Path, options: &Options) -> Result<Self> {
+        let backend = Local::open(directory, crate::backend::Faults::default())?;
+        Self::over(Box::new(backend), options)
     }
 
-    /// Reads `disk` and stores what is new. Durable when it returns.
+    pub(crate) fn over(backend: Box<dyn Backend>, options: &Options) -> Result<Self> {
+        Ok(Self { core: Arc::new(Core::open(backend, options.clone())?) })
+    }
+
+    /// Reads `disk` and stores what is new. Durable when it returns; until then nothing of it is
+    /// visible, and after a failure nothing is left but room that the next collection frees.
     ///
     /// With `base`, runs of kind `Parent` keep the base's part of the tree without being read, so
     /// the cost is that of the change; without, they are zeros.
@@ -133,19 +83,21 @@ impl Store {
         base: Option<ManifestId>,
         progress: &dyn Progress,
     ) -> Result<Committed> {
-        let _ = (base, progress, disk);
-        Err(Error::new(ErrorKind::NotFound, "commit"))
+        ingest::commit(&self.core, disk, base, progress)
     }
 
     /// Opens a committed disk. Costs the same whatever its size; bytes are read when asked for,
     /// and verified before they are handed out.
     pub fn disk(&self, id: ManifestId) -> Result<Arc<StoredDisk>> {
-        Err(Error::no_manifest(id))
+        StoredDisk::open(&self.core, id).map(Arc::new)
     }
 
     /// Reads every byte of one disk again and compares it with its name.
+    ///
+    /// [`crate::ErrorKind::Corrupt`] if any is damaged; the cause names a damaged chunk.
     pub fn verify(&self, id: ManifestId) -> Result<Verified> {
-        Err(Error::no_manifest(id))
+        let _pin = self.pin(id)?;
+        verify::verify(&self.core, id)
     }
 
     /// [`Store::begin_collection`] and [`Collection::run`] in one.
@@ -159,52 +111,48 @@ impl Store {
 
     /// Begins a collection, to be called before the roots are read. Waits for another to end.
     pub fn begin_collection(&self) -> Collection<'_> {
-        Collection { _store: self }
+        Collection::begin(&self.core)
     }
 
     /// Whether the store has this manifest.
-    pub fn contains(&self, _id: ManifestId) -> bool {
-        false
+    pub fn contains(&self, id: ManifestId) -> bool {
+        self.core.registry.lock().manifests.contains(&id)
     }
 
     /// The size of the virtual disk.
     pub fn size_bytes(&self, id: ManifestId) -> Result<u64> {
-        Err(Error::no_manifest(id))
+        let _pin = self.pin(id)?;
+        Ok(self.core.root(id)?.size_bytes)
     }
 
-    /// Compressed bytes of all chunks that the manifest reaches, shared ones included.
+    /// Compressed bytes of all chunks that the manifest reaches, those shared with others included.
+    /// Reads the nodes of the tree: a millionth of the disk's size in reads of 8 KiB each.
     pub fn stored_bytes(&self, id: ManifestId) -> Result<u64> {
-        Err(Error::no_manifest(id))
+        let _pin = self.pin(id)?;
+        let reached = verify::reach(&self.core, id, |node| self.core.node(node))?;
+        verify::stored_bytes(&self.core, &reached)
     }
 
-    /// All manifests of the store, for reconciliation with a catalog.
+    /// All manifests of the store, for comparison with a catalog.
     pub fn manifests(&self) -> BTreeSet<ManifestId> {
-        BTreeSet::new()
+        self.core.registry.lock().manifests.clone()
     }
 
     /// What the store holds now.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        let (packs, chunks, pack_bytes) = self.core.index.usage();
+        let manifests = self.core.registry.lock().manifests.len() as u64;
+        let stored_bytes = pack_bytes + manifests * ROOT_BYTES as u64;
+        Usage { manifests, packs, chunks, stored_bytes }
+    }
+
+    fn pin(&self, id: ManifestId) -> Result<Pin> {
+        self.core.registry.pin(id).ok_or_else(|| Error::no_manifest(id))
     }
 }
 
-impl StoredDisk {
-    /// The name of the disk.
-    pub fn manifest(&self) -> ManifestId {
-        self.manifest
-    }
-}
-
-impl Disk for StoredDisk {
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> calotype_disk::Result<()> {
-        Err(calotype_disk::Error::new(calotype_disk::ErrorKind::Io, "read"))
-    }
-
-    fn extent_at(&self, _offset: u64) -> calotype_disk::Result<Extent> {
-        Err(calotype_disk::Error::new(calotype_disk::ErrorKind::Io, "map"))
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("usage", &self.usage()).finish()
     }
 }

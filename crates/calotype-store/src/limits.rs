@@ -1,0 +1,51 @@
+//! Every limit of this crate. Those of the format are part of it: changing one changes the names
+//! of all disks and needs a new format version.
+
+/// Format: the bytes of disk that one chunk holds. The last chunk of a disk is padded with zeros.
+pub(crate) const CHUNK_BYTES: usize = 1 << CHUNK_BITS;
+pub(crate) const CHUNK_BITS: u8 = 16;
+
+/// Format: the children of a manifest node.
+pub(crate) const FANOUT: usize = 1 << FANOUT_BITS;
+pub(crate) const FANOUT_BITS: u8 = 8;
+
+/// Format: the bytes of a manifest node.
+pub(crate) const NODE_BYTES: usize = FANOUT * 32;
+
+/// Format: no chunk is larger, so no more is ever reserved to unpack one.
+pub(crate) const PLAIN_BYTES_MAX: usize = CHUNK_BYTES;
+
+/// The largest disk.
+pub(crate) const VIRTUAL_SIZE_BYTES_MAX: u64 = calotype_disk::limits::VIRTUAL_SIZE_BYTES_MAX;
+
+/// A pack is closed when it has grown to this, unless the caller chose otherwise. Offsets in a pack
+/// are 32 bits wide.
+pub(crate) const PACK_BYTES: u64 = 128 << 20;
+pub(crate) const PACK_BYTES_MAX: u64 = 2 << 30;
+
+/// A pack is closed as well when it holds this many chunks: bounds what a footer costs to read.
+pub(crate) const PACK_CHUNKS_MAX: usize = 1 << 16;
+
+/// Chunks that travel together from the reader to a worker and on: 1 MiB of disk.
+pub(crate) const BATCH_CHUNKS: usize = 16;
+
+/// More workers than this make a commit no faster.
+pub(crate) const WORKERS_MAX: usize = 16;
+
+/// zstd's fastest regular level: it keeps up with the disk.
+pub(crate) const ZSTD_LEVEL: i32 = 1;
+
+/// Pack files kept open for reading.
+pub(crate) const OPEN_FILES_MAX: usize = 128;
+
+/// Memory for verified chunks, unless the caller chose otherwise.
+pub(crate) const CACHE_BYTES: usize = 128 << 20;
+
+/// Runs looked at to answer one question about extents: 64 MiB of data at most.
+pub(crate) const EXTENT_STEPS_MAX: usize = 1024;
+
+/// A pack is rewritten when less than this share of it (in 1/8) is in use.
+pub(crate) const PACK_LIVE_EIGHTHS_MIN: u64 = 4;
+
+/// Packs smaller than 1/8 of the usual are merged once there are this many of them.
+pub(crate) const SMALL_PACKS_MAX: usize = 16;

@@ -1,0 +1,18 @@
+//! Packs: append-only files of many chunks that describe themselves.
+//!
+//! ```text
+//! header | entry entry entry ... | record record record ... | trailer
+//!          ^ 48 bytes + payload    ^ 48 bytes each            ^ 64 bytes
+//! ```
+//!
+//! A pack is read through its footer (records and trailer). If that is damaged, the entries
+//! say the same again, each in front of its payload.
+
+pub(crate) mod codec;
+mod format;
+mod open;
+mod writer;
+
+pub(crate) use format::{Codec, PackId, Record};
+pub(crate) use open::open_pack;
+pub(crate) use writer::{PackWriter, Publish};

@@ -1,0 +1,93 @@
+//! Packing and unpacking of one chunk. Unpacking believes nothing: not the codec, not the length.
+
+use std::cell::RefCell;
+
+use super::Codec;
+use crate::id::ChunkId;
+use crate::limits::ZSTD_LEVEL;
+
+/// Packs chunks, keeping what zstd needs between them.
+pub(crate) struct Packer {
+    zstd: zstd::bulk::Compressor<'static>,
+    buffer: Vec<u8>,
+}
+
+impl Packer {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self { zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL)?, buffer: Vec::new() })
+    }
+
+    /// The payload of `plain`: packed if that saves a sixteenth, else the bytes themselves.
+    pub(crate) fn pack(&mut self, plain: &[u8]) -> (Codec, Vec<u8>) {
+        self.buffer.resize(plain.len() - plain.len() / 16, 0);
+        match self.zstd.compress_to_buffer(plain, &mut self.buffer[..]) {
+            Ok(length) if length < plain.len() => (Codec::Zstd, self.buffer[..length].to_vec()),
+            // The usual failure is that the result does not fit, i.e. saves too little.
+            _ => (Codec::Raw, plain.to_vec()),
+        }
+    }
+}
+
+/// The plain bytes of a payload if they are `plain_bytes` long and hash to `id`.
+pub(crate) fn unpack(
+    id: ChunkId,
+    codec: Codec,
+    payload: Vec<u8>,
+    plain_bytes: usize,
+) -> Option<Vec<u8>> {
+    let plain = match codec {
+        Codec::Raw => payload,
+        Codec::Zstd => unzstd(&payload, plain_bytes)?,
+    };
+    (plain.len() == plain_bytes && ChunkId::of(&plain) == id).then_some(plain)
+}
+
+fn unzstd(payload: &[u8], plain_bytes: usize) -> Option<Vec<u8>> {
+    thread_local! {
+        // A context costs more to make than a chunk to unpack.
+        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+            const { RefCell::new(None) };
+    }
+    ZSTD.with_borrow_mut(|zstd| {
+        if zstd.is_none() {
+            *zstd = Some(zstd::bulk::Decompressor::new().ok()?);
+        }
+        zstd.as_mut()?.decompress(payload, plain_bytes).ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_text_and_leaves_noise_alone() {
+        let mut packer = Packer::new().unwrap();
+        let text = b"calotype ".repeat(7000);
+        let mut noise = vec![0; 65536];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        for (plain, codec) in [(&text, Codec::Zstd), (&noise, Codec::Raw)] {
+            let (used, payload) = packer.pack(plain);
+            assert_eq!(used, codec);
+            let unpacked = unpack(ChunkId::of(plain), used, payload, plain.len());
+            assert_eq!(unpacked.as_ref(), Some(plain));
+        }
+    }
+
+    #[test]
+    fn refuses_a_payload_that_is_not_its_name() {
+        let plain = vec![7; 8192];
+        let (codec, payload) = Packer::new().unwrap().pack(&plain);
+        let id = ChunkId::of(&plain);
+        assert!(unpack(ChunkId::of(b"other"), codec, payload.clone(), 8192).is_none());
+        assert!(unpack(id, codec, payload.clone(), 8191).is_none());
+        assert!(unpack(id, codec, payload.clone(), 8193).is_none());
+        assert!(unpack(id, Codec::Raw, payload.clone(), 8192).is_none());
+        for index in 0..payload.len() {
+            let mut damaged = payload.clone();
+            damaged[index] ^= 0x10;
+            let unpacked = unpack(id, codec, damaged, 8192);
+            assert!(unpacked.is_none_or(|bytes| bytes == plain));
+        }
+    }
+}
