@@ -54,7 +54,7 @@ pub(crate) struct Apt {
 impl Apt {
     /// With the machine's lists: nothing is written outside `cache`.
     fn system(cache: &Path) -> Result<Self> {
-        Self::with(cache, Vec::new())
+        Self::with(cache, Vec::new(), "system")
     }
 
     /// With lists in `cache`, and Debian 12's public mirror as the source.
@@ -72,10 +72,10 @@ impl Apt {
             "Dir::Etc::preferences=/dev/null".to_owned(),
             "Dir::Etc::preferencesparts=/dev/null".to_owned(),
         ];
-        Self::with(cache, options)
+        Self::with(cache, options, "private")
     }
 
-    fn with(cache: &Path, mut options: Vec<String>) -> Result<Self> {
+    fn with(cache: &Path, mut options: Vec<String>, lists: &str) -> Result<Self> {
         let packages = cache.join("packages");
         let archives = cache.join("apt/archives/partial");
         for directory in [&packages, &archives] {
@@ -83,8 +83,8 @@ impl Apt {
         }
         options.extend([
             format!("Dir::Cache={}", cache.join("apt").display()),
-            // A cache of the machine's lists and one of ours must not be mistaken for each other.
-            "Dir::Cache::pkgcache=".to_owned(),
+            // Else apt parses all lists each time; one file for each choice of lists.
+            format!("Dir::Cache::pkgcache={lists}.bin"),
             "Dir::Cache::srcpkgcache=".to_owned(),
             // apt drops root for downloads, and its user may not enter the cache directory.
             "APT::Sandbox::User=root".to_owned(),
@@ -128,17 +128,24 @@ impl Apt {
     pub(crate) fn fetch(&self, packages: &[Package]) -> Result<Vec<PathBuf>> {
         let path = |package: &Package| self.packages.join(package.file_name());
         let absent: Vec<_> = packages.iter().filter(|p| !is_intact(&path(p), &p.sha256)).collect();
-        if !absent.is_empty() {
-            let wanted = absent.iter().map(|p| format!("{}={}", p.name, p.version));
-            let download = self.tool("apt-get").args(["-q", "download"]).args(wanted);
-            download.directory(&self.packages).run().map_err(as_packages)?;
+        if absent.is_empty() {
+            return Ok(packages.iter().map(path).collect());
         }
+        // Into a directory of this process first: another one may be fetching the same files.
+        let arrivals = self.packages.join(format!(".arriving-{}", std::process::id()));
+        std::fs::create_dir_all(&arrivals).map_err(Error::io("create", &arrivals))?;
+        let wanted = absent.iter().map(|p| format!("{}={}", p.name, p.version));
+        let download = self.tool("apt-get").args(["-q", "download"]).args(wanted);
+        download.directory(&arrivals).run().map_err(as_packages)?;
         for package in absent {
-            if !is_intact(&path(package), &package.sha256) {
+            let arrived = arrivals.join(package.file_name());
+            if !is_intact(&arrived, &package.sha256) {
                 let context = format!("{} did not arrive intact", package.file_name());
                 return Err(Error::new(ErrorKind::Packages, context));
             }
+            std::fs::rename(&arrived, path(package)).map_err(Error::io("move", &arrived))?;
         }
+        let _ = std::fs::remove_dir_all(&arrivals);
         Ok(packages.iter().map(path).collect())
     }
 }

@@ -1,0 +1,4 @@
+//! Builds disks from real packages and boots them.
+
+mod guest;
+mod tiny;
