@@ -143,6 +143,9 @@ impl Hypervisor {
     /// Finds the machine of this directory that still runs, or `None` when none does. A guest whose
     /// start was interrupted is let run.
     ///
+    /// QEMU serves one control connection at a time, so every earlier handle of this machine must be
+    /// gone, as it is after a restart of the service.
+    ///
     /// A QEMU that does not answer is adopted too, so that it can be killed.
     pub async fn adopt(&self, directory: &Path) -> Result<Option<Machine>> {
         let layout = Layout::new(directory);

@@ -1,8 +1,9 @@
 # The guest of the tests: one boot sector that shows on its serial console what its disk holds.
 #
 # It counts its boots in sector 3, prints "boot A", "boot B", …, and then prints for ever the text of
-# sectors 8 to 15, one after the other, a line each, read anew each time. A 'P' at the end of such a
-# sector powers the machine off. What cannot be read or written is told as "disk error".
+# sectors 256 to 263, one after the other, a line each, read anew each time. A 'P' at the end of such
+# a sector powers the machine off. What cannot be read or written is told as "disk error".
+# The texts lie in another qcow2 cluster than what is written, so that they stay in the base.
 #
 #   as --32 -o guest.o guest.s && ld -m elf_i386 -Ttext 0x7c00 --oformat binary -o guest.bin guest.o
         .set    BUFFER, 0x8000
@@ -19,7 +20,7 @@ _start: xorw    %ax, %ax
         cld
         movb    %dl, drive
 
-        movb    $3, sector
+        movw    $3, sector
         movb    $0x42, %ah
         call    disk
         incb    BUFFER
@@ -33,8 +34,8 @@ _start: xorw    %ax, %ax
 
 next:   movb    turn, %al
         andb    $7, %al
-        addb    $8, %al
-        movb    %al, sector
+        movb    $1, %ah
+        movw    %ax, sector
         incb    turn
         movb    $0x42, %ah
         call    disk
