@@ -29,6 +29,7 @@ pub mod network;
 pub mod platform_images;
 pub mod retry_tokens;
 pub mod shapes;
+pub mod store;
 pub mod tags;
 pub mod work_requests;
 

@@ -3,15 +3,37 @@
 use http::Method;
 
 use super::{Body, Operation, Service, Target};
-use crate::app::platform_images;
+use crate::app::{platform_images, store};
 
-pub(super) static OPERATIONS: &[Operation] = &[Operation {
-    name: "RegisterPlatformImage",
-    service: Service::Calotype,
-    method: Method::POST,
-    path: "/calotype/platformImages",
-    query: &[],
-    body: Body::Json,
-    permissions: &[("CALOTYPE_PLATFORM_IMAGE_CREATE", Target::Tenancy)],
-    handler: handler!(platform_images::register),
-}];
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "RegisterPlatformImage",
+        service: Service::Calotype,
+        method: Method::POST,
+        path: "/calotype/platformImages",
+        query: &[],
+        body: Body::Json,
+        permissions: &[("CALOTYPE_PLATFORM_IMAGE_CREATE", Target::Tenancy)],
+        handler: handler!(platform_images::register),
+    },
+    Operation {
+        name: "GetStoreUsage",
+        service: Service::Calotype,
+        method: Method::GET,
+        path: "/calotype/store",
+        query: &[],
+        body: Body::None,
+        permissions: &[("CALOTYPE_STORE_INSPECT", Target::Tenancy)],
+        handler: handler!(store::usage),
+    },
+    Operation {
+        name: "VerifyImage",
+        service: Service::Calotype,
+        method: Method::POST,
+        path: "/calotype/images/{imageId}/actions/verify",
+        query: &[],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_READ", Target::Path("imageId"))],
+        handler: handler!(store::verify),
+    },
+];

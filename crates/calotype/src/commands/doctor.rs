@@ -74,11 +74,10 @@ async fn hypervisor() -> Finding {
         Ok(hypervisor) => {
             let uefi = if hypervisor.has_uefi() { "" } else { "; for UEFI images: apt-get install ovmf" };
             let version = hypervisor.qemu_version();
+            let found = format!("{version}, {}{uefi}", hypervisor.accelerator());
             match hypervisor.accelerator() {
-                Accelerator::Kvm { reason } => good("QEMU", format!("{version}, KVM: {reason}{uefi}")),
-                Accelerator::Tcg { reason } => {
-                    limited("QEMU", format!("{version}, slower without KVM: {reason}{uefi}"))
-                }
+                Accelerator::Tcg { .. } => limited("QEMU", found),
+                _ => good("QEMU", found),
             }
         }
         Err(error) => missing(

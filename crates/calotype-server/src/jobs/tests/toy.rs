@@ -228,7 +228,10 @@ impl Careless {
             }
         }
         make(&directory.join("second.made"))?;
-        tokio::task::yield_now().await;
+        // Several, so that one of the harness's cuts falls between whatever storing above took.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
         make(&directory.join(context.state.file.as_deref().unwrap()))
     }
 
