@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket as StdUdpSocket};
 
 use futures_util::future::BoxFuture;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use crate::dns;
 use crate::policy;
@@ -29,7 +29,15 @@ pub(crate) struct ThisHost;
 
 impl Host for ThisHost {
     fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<TcpStream>> {
-        Box::pin(TcpStream::connect(to))
+        Box::pin(async move {
+            let socket = match to {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            // A far side that vanished must not hold one of the guest's flows for ever.
+            socket.set_keepalive(true)?;
+            socket.connect(to).await
+        })
     }
 
     fn datagrams(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<UdpSocket>> {
@@ -47,14 +55,14 @@ impl Host for ThisHost {
     /// Asks the kernel by binding: that succeeds exactly for local addresses, secondary ones and
     /// whole local prefixes included, and costs the same however many routes the host has. Only
     /// where `ip_nonlocal_bind` makes every bind succeed is the routing table read instead.
+    /// Not knowing (no descriptor left, table unreadable) counts as owning.
     fn owns(&self, ip: Ipv4Addr) -> bool {
-        let bindable = StdUdpSocket::bind(SocketAddrV4::new(ip, 0)).is_ok();
-        if !bindable || !nonlocal_bind() {
-            return bindable;
+        match StdUdpSocket::bind(SocketAddrV4::new(ip, 0)) {
+            Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
+            Ok(_) if !nonlocal_bind() => true,
+            Ok(_) => std::fs::read_to_string("/proc/net/fib_trie")
+                .map_or(true, |table| policy::is_local_in(&table, ip)),
         }
-        // Unreadable tables mean not knowing, and not knowing means no.
-        std::fs::read_to_string("/proc/net/fib_trie")
-            .map_or(true, |table| policy::is_local_in(&table, ip))
     }
 
     fn resolvers(&self) -> BoxFuture<'static, Vec<SocketAddr>> {

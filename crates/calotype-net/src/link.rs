@@ -30,23 +30,28 @@ pub(crate) const PREFIX_SIZE: usize = 4;
 
 /// Keeps the port's link for as long as the task lives.
 pub(crate) async fn run(port: Arc<Port>, path: PathBuf, mut neighbours: mpsc::Receiver<Bytes>) {
+    let mut delay = Duration::ZERO;
     loop {
-        let stream = connect(&port, &path, &mut neighbours).await;
+        let stream = connect(&port, &path, &mut neighbours, delay).await;
         tracing::debug!(vnic = %port.vnic.id, "link up");
         port.stack().link_up();
         let end = Session::new(&port, stream).run(&mut neighbours).await;
         port.stack().link_down();
         tracing::debug!(vnic = %port.vnic.id, reason = %end, "link down");
+        // Also a QEMU that accepts and closes again and again must cost next to nothing.
+        delay = RECONNECT_DELAY_MIN;
     }
 }
 
-/// Tries until QEMU listens. Meanwhile neighbours' frames are lost and flows time out.
-async fn connect(port: &Port, path: &Path, neighbours: &mut mpsc::Receiver<Bytes>) -> UnixStream {
-    let mut delay = RECONNECT_DELAY_MIN;
+/// Tries until QEMU listens, for the first time after `delay`. Meanwhile neighbours' frames are
+/// lost and flows time out.
+async fn connect(
+    port: &Port,
+    path: &Path,
+    neighbours: &mut mpsc::Receiver<Bytes>,
+    mut delay: Duration,
+) -> UnixStream {
     loop {
-        if let Ok(stream) = UnixStream::connect(path).await {
-            return stream;
-        }
         let retry_at = Instant::now() + delay;
         loop {
             while neighbours.try_recv().is_ok() {}
@@ -57,7 +62,10 @@ async fn connect(port: &Port, path: &Path, neighbours: &mut mpsc::Receiver<Bytes
                 () = port.woken() => {}
             }
         }
-        delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+        if let Ok(stream) = UnixStream::connect(path).await {
+            return stream;
+        }
+        delay = (delay * 2).clamp(RECONNECT_DELAY_MIN, RECONNECT_DELAY_MAX);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The network as its user sees it: plug a VNIC in, drop the attachment to unplug it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,6 +24,27 @@ pub struct VirtualNetwork {
     host: Arc<dyn Host>,
     /// A subnet lives as long as something is plugged in.
     subnets: Arc<Mutex<HashMap<String, Weak<Subnet>>>>,
+    leaving: Arc<Leaving>,
+}
+
+/// Attachments that were dropped and whose tasks may not all have ended yet. The next `attach` waits
+/// for them: until then a published port is still taken, and would be given another number.
+#[derive(Default)]
+struct Leaving(Mutex<Vec<Arc<watch::Sender<()>>>>);
+
+impl Leaving {
+    fn add(&self, plug: Arc<watch::Sender<()>>) {
+        let mut plugs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        plugs.retain(|plug| !plug.is_closed());
+        plugs.push(plug);
+    }
+
+    async fn wait(&self) {
+        let plugs = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for plug in plugs {
+            plug.closed().await;
+        }
+    }
 }
 
 impl VirtualNetwork {
@@ -32,7 +54,7 @@ impl VirtualNetwork {
     }
 
     pub(crate) fn with_host(metadata: Arc<dyn MetadataSource>, host: Arc<dyn Host>) -> Self {
-        Self { metadata, host, subnets: Arc::default() }
+        Self { metadata, host, subnets: Arc::default(), leaving: Arc::default() }
     }
 
     /// Plugs a VNIC in: binds its public ports, and keeps a connection to QEMU's socket at `link`
@@ -44,6 +66,7 @@ impl VirtualNetwork {
     /// when the public address cannot be listened on at all. Must be called inside a Tokio runtime.
     pub async fn attach(&self, vnic: VnicConfig, link: PathBuf) -> Result<Attachment> {
         vnic.check()?;
+        self.leaving.wait().await;
         let publications = match &vnic.public {
             Some(public) => publish::bind(public).await?,
             None => Vec::new(),
@@ -60,7 +83,8 @@ impl VirtualNetwork {
         for publication in publications {
             publication.serve(&port);
         }
-        Ok(Attachment { published, subnet, private_ip, _plug: plug })
+        let (plug, leaving) = (Arc::new(plug), Arc::clone(&self.leaving));
+        Ok(Attachment { published, subnet, private_ip, plug, leaving })
     }
 
     /// Switches outbound traffic of a subnet on or off at once, for established flows too.
@@ -94,8 +118,18 @@ pub struct Attachment {
     published: Vec<PublishedPort>,
     subnet: Arc<Subnet>,
     private_ip: Ipv4Addr,
-    /// Every task of the VNIC ends when this is gone.
-    _plug: watch::Sender<()>,
+    /// Every task of the VNIC ends when this says so, and holds a receiver until it has ended.
+    plug: Arc<watch::Sender<()>>,
+    leaving: Arc<Leaving>,
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment")
+            .field("private_ip", &self.private_ip)
+            .field("published", &self.published)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Attachment {
@@ -108,5 +142,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.subnet.leave(self.private_ip);
+        self.plug.send_replace(());
+        self.leaving.add(Arc::clone(&self.plug));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Port {
     pub(crate) dns_queries: Arc<Semaphore>,
     stack: Mutex<Stack>,
     wake: Notify,
-    /// Closed when the attachment is dropped.
+    /// Changes when the attachment is dropped.
     unplugged: watch::Receiver<()>,
 }
 
@@ -60,6 +60,7 @@ impl Port {
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let mut unplugged = self.unplugged.clone();
         tokio::spawn(async move {
+            // The task and all it holds is gone before `unplugged`, which others wait for.
             tokio::select! {
                 _ = unplugged.changed() => {}
                 () = task => {}

@@ -129,10 +129,14 @@ fn receive_udp(
         dns::forward(port, guest, data);
     } else if is_router {
         refuse(port, stack, Icmpv4DstUnreachable::PortUnreachable, bytes);
-    } else if may_leave(port, *far.ip()) {
-        nat::udp::forward(port, stack, guest.port(), far, data);
     } else {
-        refuse(port, stack, Icmpv4DstUnreachable::CommProhibited, bytes);
+        let key = FlowKey { guest_port: guest.port(), far };
+        // Flows end by themselves when they are no longer allowed; only new ones must be judged.
+        if stack.udp.contains(key) || may_leave(port, *far.ip()) {
+            nat::udp::forward(port, stack, key, data);
+        } else {
+            refuse(port, stack, Icmpv4DstUnreachable::CommProhibited, bytes);
+        }
     }
 }
 

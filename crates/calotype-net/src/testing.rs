@@ -306,6 +306,15 @@ impl Guest {
         }
     }
 
+    /// Moves the cable to the runtime that this is called in.
+    pub(crate) fn adopt(mut self) -> Self {
+        if let Some(stream) = self.stream.take() {
+            self.stream = Some(UnixStream::from_std(stream.into_std().unwrap()).unwrap());
+        }
+        self.listener = None;
+        self
+    }
+
     async fn poll(&mut self) -> Duration {
         let now = smoltcp::time::Instant::from_micros(
             i64::try_from(self.started.elapsed().as_micros()).unwrap(),

@@ -5,3 +5,4 @@ mod inbound;
 mod outbound;
 mod services;
 mod subnet;
+mod throughput;

@@ -20,8 +20,13 @@ const DATAGRAM_SIZE_MAX: usize = 65_535;
 #[derive(Default)]
 pub(crate) struct UdpFlows(HashMap<FlowKey, mpsc::Sender<Bytes>>);
 
-#[cfg(test)]
 impl UdpFlows {
+    /// Whether the flow has begun and not ended.
+    pub(crate) fn contains(&self, key: FlowKey) -> bool {
+        self.0.contains_key(&key)
+    }
+
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -29,14 +34,7 @@ impl UdpFlows {
 
 /// Sends a datagram of the guest on its flow, beginning one if needed. What exceeds a limit is
 /// lost, as datagrams may be.
-pub(crate) fn forward(
-    port: &Arc<Port>,
-    stack: &mut Stack,
-    guest_port: u16,
-    far: SocketAddrV4,
-    data: &[u8],
-) {
-    let key = FlowKey { guest_port, far };
+pub(crate) fn forward(port: &Arc<Port>, stack: &mut Stack, key: FlowKey, data: &[u8]) {
     let flows = &mut stack.udp.0;
     if !flows.contains_key(&key) {
         if flows.len() >= UDP_FLOWS_MAX {
