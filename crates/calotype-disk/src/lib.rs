@@ -7,6 +7,9 @@
 //! What is read is taken for hostile: every size is checked against the file and against
 //! [`limits`] before memory is reserved for it.
 
+// A panic while reading somebody's file is a denial of service.
+#![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
 mod error;
 mod layered;
 pub mod limits;

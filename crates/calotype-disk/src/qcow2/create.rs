@@ -73,5 +73,9 @@ pub fn create_layer(size_bytes: u64) -> Result<Vec<u8>> {
 }
 
 fn put(bytes: &mut [u8], offset: u64, value: &[u8]) {
-    bytes[offset as usize..][..value.len()].copy_from_slice(value);
+    let start = offset as usize;
+    // The caller has made room for everything it puts.
+    if let Some(place) = bytes.get_mut(start..start + value.len()) {
+        place.copy_from_slice(value);
+    }
 }

@@ -145,7 +145,7 @@ impl Disk for Qcow2 {
                 continue;
             };
             let first = (offset % coverage / cluster_bytes) as usize;
-            let cluster = self.cluster(table[first], offset)?;
+            let cluster = self.cluster(entry(&table, first)?, offset)?;
             // Clusters that lie one after the other in the file are read at once.
             let mut length = cluster_bytes - in_cluster;
             let mut next = first + 1;
@@ -174,7 +174,7 @@ impl Disk for Qcow2 {
         let (kind, end) = if let Some(table) = self.l2_table(offset)? {
             let table_start = offset - offset % coverage;
             let first = (offset % coverage / cluster_bytes) as usize;
-            let kind = self.cluster(table[first], offset)?.kind();
+            let kind = self.cluster(entry(&table, first)?, offset)?.kind();
             let mut next = first + 1;
             // A run ends with its table, so that a walk over all runs reads each table once.
             while let Some(&entry) = table.get(next) {
@@ -187,7 +187,7 @@ impl Disk for Qcow2 {
             (kind, table_start + next as u64 * cluster_bytes)
         } else {
             let first = (offset / coverage) as usize;
-            let empty = self.l1[first..].iter().take_while(|&&table| table == 0).count();
+            let empty = self.l1.iter().skip(first).take_while(|&&table| table == 0).count();
             (ExtentKind::Parent, (first + empty) as u64 * coverage)
         };
         Ok(Extent { length_bytes: end.min(self.size_bytes()) - offset, kind })
@@ -200,6 +200,10 @@ fn follows(cluster: Cluster, next: Cluster, distance: u64) -> bool {
         (Cluster::Data(data), Cluster::Data(next)) => data.checked_add(distance) == Some(next),
         (cluster, next) => cluster == next,
     }
+}
+
+fn entry(table: &[u64], index: usize) -> Result<u64> {
+    table.get(index).copied().ok_or_else(|| corrupt(format!("qcow2 L2 table has no entry {index}")))
 }
 
 fn run_length(run: u64, wanted: usize) -> usize {
