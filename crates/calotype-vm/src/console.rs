@@ -142,8 +142,8 @@ mod tests {
         let mut log = Log::open(&path).await.unwrap();
         let mut number = 0;
         while number < 3 * CONSOLE_LOG_BYTES_MAX / 64 {
-            let lines: String = (number..number + 64).map(|n| format!("{n:063}\n")).collect();
-            log.append(lines.as_bytes()).await.unwrap();
+            let lines: Vec<String> = (number..number + 64).map(|n| format!("{n:063}\n")).collect();
+            log.append(lines.concat().as_bytes()).await.unwrap();
             number += 64;
             let length = std::fs::metadata(&path).unwrap().len();
             assert!(length <= CONSOLE_LOG_BYTES_MAX);

@@ -335,3 +335,6 @@ fn interface(line: &mut Words, index: usize, nic: &Nic, layout: &Layout) -> Resu
     line.json("-device", &device);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,6 +198,10 @@ impl Session {
     }
 
     async fn begin(&mut self, command: Command) -> Result<()> {
+        if command.reply.is_closed() {
+            // Its caller gave up while there was no connection, and must not be obeyed late.
+            return Ok(());
+        }
         self.next_id += 1;
         let id = self.next_id;
         self.pending.insert(id, (command.name, command.reply));
@@ -253,3 +257,6 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,5 +229,4 @@ fn parse_text(data: &mut &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "negotiation_tests.rs"]
 mod tests;

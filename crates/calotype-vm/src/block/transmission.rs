@@ -302,3 +302,6 @@ impl<W: Write> Transmission<'_, W> {
         self.writer.write_all(&self.buffer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ async fn next_event(
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), find).await.unwrap()
+    tokio::time::timeout(Duration::from_mins(1), find).await.unwrap()
 }
 
 #[tokio::test]
