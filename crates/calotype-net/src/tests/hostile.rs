@@ -21,6 +21,16 @@ fn bare_port() -> (Arc<Port>, watch::Sender<()>) {
     (Arc::new(port), plug)
 }
 
+/// Gives the router a frame and takes what it sends.
+fn answer_to(port: &Arc<Port>, frame: &[u8]) -> Vec<u8> {
+    let mut stack = port.stack();
+    router::receive(port, &mut stack, frame);
+    stack.poll();
+    let mut sent = Vec::new();
+    stack.out.take(&mut sent);
+    sent
+}
+
 /// Frames from plain noise to packets that are right up to a few bytes.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let header = prop_oneof![Just(6_u8), Just(17), Just(1), any::<u8>()];
@@ -158,4 +168,72 @@ async fn floods_of_flows_stop_at_the_limit() {
         stack.poll();
     }
     assert_eq!(stack.flow_counts(), (TCP_FLOWS_MAX, UDP_FLOWS_MAX));
+}
+
+/// A segment of the guest's one flow to the metadata service.
+#[derive(Clone, Debug)]
+struct Segment {
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    window: u16,
+    payload: usize,
+}
+
+fn segments() -> impl Strategy<Value = Segment> {
+    let near = prop_oneof![0..3_u32, 0..100_000_u32, Just(u32::MAX), any::<u32>()];
+    let flags = prop_oneof![4 => Just(0x10_u8), 1 => Just(0x11), 1 => Just(0x14), 2 => any::<u8>()];
+    let payload = prop_oneof![Just(0_usize), 0..100_usize, Just(8_900)];
+    (near.clone(), near, flags, any::<u16>(), payload)
+        .prop_map(|(seq, ack, flags, window, payload)| Segment { seq, ack, flags, window, payload })
+}
+
+fn segment_frame(seq: u32, ack: u32, flags: u8, window: u16, payload: usize) -> Vec<u8> {
+    let mut segment = vec![0x9c, 0x40, 0, 80];
+    segment.extend(seq.to_be_bytes());
+    segment.extend(ack.to_be_bytes());
+    segment.extend([0x50, flags]);
+    segment.extend(window.to_be_bytes());
+    segment.extend([0; 4]);
+    segment.resize(20 + payload, b'G');
+    packet(6, [169, 254, 169, 254], &segment)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn an_established_flow_survives_any_segments(
+        segments in prop::collection::vec(segments(), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (port, _plug) = bare_port();
+            let ours = 1_000_u32;
+            let mut theirs = None;
+            let syn = segment_frame(ours, 0, 2, 65_535, 0);
+            let frames = std::iter::once(syn).chain(segments.iter().map(|segment| {
+                let (seq, ack) = (ours.wrapping_add(1).wrapping_add(segment.seq), segment.ack);
+                segment_frame(seq, ack, segment.flags, segment.window, segment.payload)
+            }));
+            for mut frame in frames {
+                if let Some(theirs) = theirs {
+                    // Relative to what the router really sent, so that some segments are right.
+                    let ack = u32::from_be_bytes(frame[42..46].try_into().unwrap());
+                    let payload = frame.len() - 54;
+                    let window = u16::from_be_bytes([frame[48], frame[49]]);
+                    let seq = u32::from_be_bytes(frame[38..42].try_into().unwrap());
+                    frame = segment_frame(seq, ack.wrapping_add(theirs), frame[47], window, payload);
+                }
+                let sent = answer_to(&port, &frame);
+                if theirs.is_none() {
+                    let sequence = sent[4 + 38..4 + 42].try_into().unwrap();
+                    theirs = Some(u32::from_be_bytes(sequence).wrapping_add(1));
+                }
+                // Lets the metadata service read, write and give up.
+                tokio::task::yield_now().await;
+            }
+            port.stack().poll();
+        });
+    }
 }

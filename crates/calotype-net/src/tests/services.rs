@@ -7,7 +7,8 @@ use smoltcp::wire::{
     DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
     Ipv4Packet, UdpPacket,
 };
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::dhcp;
 use crate::network::VirtualNetwork;
@@ -224,4 +225,23 @@ async fn forwards_dns_to_the_hosts_resolvers_in_turn() {
     let socket = guest.udp(5_000);
     let dns = SocketAddrV4::new(SERVICE, 53);
     assert_eq!(guest.ask(socket, dns, b"id and a query?").await, b"id and a query!");
+}
+
+#[tokio::test]
+async fn forwards_dns_over_tcp_and_refuses_it_when_outbound_is_off() {
+    let resolver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = TestHost { resolvers: vec!["192.0.2.1:53".parse().unwrap()], ..Default::default() };
+    host.map("192.0.2.1:53", resolver.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = resolver.accept().await.unwrap();
+        let mut query = [0; 5];
+        stream.read_exact(&mut query).await.unwrap();
+        stream.write_all(&query).await.unwrap();
+    });
+    let network = network(&host);
+    let (mut guest, _attachment) = boot(&network, vnic(5)).await;
+    let dns = SocketAddrV4::new(SERVICE, 53);
+    assert_eq!(guest.exchange(dns, b"query").await, b"query");
+    network.set_outbound("ocid1.subnet.1", false);
+    assert!(!guest.connect(dns).await.1);
 }

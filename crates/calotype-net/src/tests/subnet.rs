@@ -98,6 +98,25 @@ fn two_addressed_packet() -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_guest_that_reads_nothing_harms_nobody() {
+    let network = network(&TestHost::default());
+    let (mut one, _one) = boot(&network, vnic(5)).await;
+    // Plugged in, but never run: its socket fills, then its queues.
+    let (_two, _attachment) = boot(&network, vnic(6)).await;
+    let mut frame = vnic(6).mac.to_vec();
+    frame.extend(vnic(5).mac);
+    frame.extend([8, 0, 0x45, 0, 0x23, 0x28, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend([10, 0, 0, 5, 10, 0, 0, 6]);
+    frame.resize(9_014, 0);
+    for _ in 0..100 {
+        for _ in 0..20 {
+            one.send_raw(&frame);
+        }
+        assert!(one.ping(ROUTER).await);
+    }
+}
+
+#[tokio::test]
 async fn comes_back_after_the_link_was_lost() {
     let network = network(&TestHost::default());
     let (mut guest, _attachment) = boot(&network, vnic(5)).await;
