@@ -20,7 +20,8 @@ pub(crate) const NEEDS: &[Need] = &[
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The release that the recipes are written for.
+/// The release that the recipes are written for: Debian 12.
+pub(crate) const RELEASE: &str = "bookworm";
 const SOURCES: &str = "\
 deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
 deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-updates main
@@ -35,6 +36,8 @@ pub(crate) struct Package {
     pub(crate) sha256: String,
     depends: String,
     architecture: String,
+    /// All that apt knows of it.
+    record: String,
 }
 
 impl Package {
@@ -49,6 +52,7 @@ impl Package {
 pub(crate) struct Apt {
     options: Vec<String>,
     packages: PathBuf,
+    state: PathBuf,
 }
 
 impl Apt {
@@ -92,7 +96,7 @@ impl Apt {
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=3".to_owned(),
         ]);
-        Ok(Self { options, packages })
+        Ok(Self { options, packages, state: cache.join("apt") })
     }
 
     fn tool(&self, name: &str) -> Tool {
@@ -115,6 +119,22 @@ impl Apt {
             })
         };
         names.iter().map(find).collect()
+    }
+
+    /// The names of all packages that an empty system needs for `wanted` (names, or patterns of
+    /// apt), `wanted` included, sorted.
+    pub(crate) fn closure(&self, wanted: &[&str]) -> Result<Vec<String>> {
+        let status = format!("Dir::State::status={}", empty_status(&self.state)?.display());
+        let tool = self.tool("apt-get").args(["-o", &status, "-qq", "--print-uris", "--yes"]);
+        let tool = tool.args(["--no-install-recommends", "install"]).args(wanted);
+        let text = tool.run().map_err(as_packages)?.text();
+        // Lines of: 'address' name_version_architecture.deb size hash
+        let files = text.lines().filter_map(|line| line.split_whitespace().nth(1));
+        let names = files.filter_map(|file| file.split('_').next());
+        let mut names: Vec<_> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
 
     /// The package that `package` needs first: how a kernel meta package names the kernel.
@@ -180,6 +200,54 @@ fn is_debian_12(os_release: &str) -> bool {
     has("ID=debian") && has("VERSION_ID=12")
 }
 
+/// Makes `directory` a repository of `packages`, whose fetched `files` are in the same order.
+///
+/// It is not signed: apt checked the files when it fetched them.
+pub(crate) fn repository(directory: &Path, packages: &[Package], files: &[PathBuf]) -> Result<()> {
+    std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let mut index = String::new();
+    for (number, (package, file)) in packages.iter().zip(files).enumerate() {
+        // Plain names: apt's own have escapes, which would need escaping here.
+        let name = format!("{number}.deb");
+        let to = directory.join(&name);
+        let linked = std::fs::hard_link(file, &to);
+        linked.or_else(|_| std::fs::copy(file, &to).map(drop)).map_err(Error::io("copy", file))?;
+        let lines = package.record.lines().filter(|line| !line.starts_with("Filename:"));
+        index.extend(lines.flat_map(|line| [line, "\n"]));
+        index.extend(["Filename: ./", &name, "\n\n"]);
+    }
+    let path = directory.join("Packages");
+    let size = index.len();
+    std::fs::write(&path, index).map_err(Error::io("write", &path))?;
+    let sum = Tool::new("sha256sum").arg(&path).run()?.text();
+    let sum = sum.split(' ').next().unwrap_or_default();
+    // mmdebstrap looks for packages of the release that it is asked for.
+    let release = format!(
+        "Suite: stable\nCodename: {RELEASE}\nArchitectures: amd64\nSHA256:\n {sum} {size} Packages\n"
+    );
+    let path = directory.join("Release");
+    std::fs::write(&path, release).map_err(Error::io("write", &path))
+}
+
+/// When the newest of the package files was made, in seconds since 1970, as they say themselves.
+pub(crate) fn newest(files: &[PathBuf]) -> Result<u64> {
+    let mut newest = 0;
+    for path in files {
+        newest = newest.max(made(path)?);
+    }
+    Ok(newest)
+}
+
+/// The time in the header of the first member of an `ar` archive.
+fn made(path: &Path) -> Result<u64> {
+    let mut header = [0; 8 + 60];
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|mut file| std::io::Read::read_exact(&mut file, &mut header));
+    read.map_err(Error::io("read", path))?;
+    let time = std::str::from_utf8(&header[24..36]).ok().and_then(|text| text.trim().parse().ok());
+    time.ok_or_else(|| Error::new(ErrorKind::Content, format!("{} has no date", path.display())))
+}
+
 /// Unpacks the files of a package below `to`.
 pub(crate) fn unpack(package: &Path, to: &Path) -> Result<()> {
     Tool::new("dpkg-deb").arg("-x").arg(package).arg(to).run().map(drop)
@@ -218,7 +286,9 @@ fn parse_records(text: &str) -> BTreeMap<String, Package> {
             continue;
         };
         let depends = field("Depends").unwrap_or_default();
-        let package = Package { name: name.clone(), version, sha256, depends, architecture };
+        let record = record.trim().to_owned();
+        let package =
+            Package { name: name.clone(), version, sha256, depends, architecture, record };
         packages.entry(name).or_insert(package);
     }
     packages

@@ -19,10 +19,12 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) const PARTITION_OFFSET: u64 = 1024 * 1024;
 
 /// What building a boot disk needs.
-pub(crate) const NEEDS: &[Need] =
-    &[("grub-mkimage", "grub-common"), ("/usr/lib/grub/i386-pc/boot.img", "grub-pc-bin")];
+pub(crate) const NEEDS: &[Need] = &[("grub-mkimage", "grub-common")];
 
-const GRUB_DIRECTORY: &str = "/usr/lib/grub/i386-pc";
+/// The package that brings GRUB for BIOS, and where it is in it.
+pub(crate) const GRUB_PACKAGE: &str = "grub-pc-bin";
+pub(crate) const GRUB_DIRECTORY: &str = "usr/lib/grub/i386-pc";
+
 const SECTOR: usize = 512;
 
 /// Modules inside the core image, enough to read the partition and show errors on the serial
@@ -84,11 +86,18 @@ impl BootDisk {
         self.size_bytes - PARTITION_OFFSET
     }
 
-    /// Writes MBR and GRUB. `scratch` is a directory for the core image.
-    pub(crate) fn install_grub(&self, scratch: &Path, disk_signature: u32) -> Result<()> {
-        let boot = Path::new(GRUB_DIRECTORY).join("boot.img");
+    /// Writes MBR and GRUB out of `package`, where [`GRUB_PACKAGE`] was unpacked. `scratch` is a
+    /// directory for the core image.
+    pub(crate) fn install_grub(
+        &self,
+        package: &Path,
+        scratch: &Path,
+        disk_signature: u32,
+    ) -> Result<()> {
+        let grub = package.join(GRUB_DIRECTORY);
+        let boot = grub.join("boot.img");
         let boot = std::fs::read(&boot).map_err(Error::io("read", &boot))?;
-        let core = make_core(scratch)?;
+        let core = make_core(&grub, scratch)?;
         let sectors = self.partition_size() / SECTOR as u64;
         let mbr = master_boot_record(&boot, disk_signature, sectors)?;
         let core = embedded_core(core)?;
@@ -100,10 +109,12 @@ impl BootDisk {
     }
 }
 
-fn make_core(scratch: &Path) -> Result<Vec<u8>> {
+fn make_core(grub: &Path, scratch: &Path) -> Result<Vec<u8>> {
     let core = scratch.join("core.img");
     Tool::new("grub-mkimage")
-        .args(["-O", "i386-pc", "-d", GRUB_DIRECTORY, "-p", "(,msdos1)/boot/grub", "-o"])
+        .args(["-O", "i386-pc", "-p", "(,msdos1)/boot/grub", "-d"])
+        .arg(grub)
+        .arg("-o")
         .arg(&core)
         .args(GRUB_MODULES)
         .run()?;

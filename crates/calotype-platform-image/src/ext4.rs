@@ -91,7 +91,7 @@ fn script_for(tree: &Tree, scratch: &Path, epoch: u64) -> Result<String> {
         let _ = writeln!(script, "{line}");
     };
     for (number, (path, entry)) in tree.iter().enumerate() {
-        refuse_odd(path)?;
+        let path = quoted(path)?;
         let kind = match &entry.node {
             Node::Directory => {
                 put(format_args!("mkdir {path}"));
@@ -99,32 +99,40 @@ fn script_for(tree: &Tree, scratch: &Path, epoch: u64) -> Result<String> {
             }
             Node::File(content) => {
                 let source = scratch.join(format!("file-{number}"));
+                let content = content.read().map_err(Error::io("read for", &source))?;
                 std::fs::write(&source, content).map_err(Error::io("write", &source))?;
-                put(format_args!("write {} {path}", source.display()));
+                put(format_args!("write {} {path}", quoted(&source.to_string_lossy())?));
                 0o100_000
             }
             Node::Symlink(target) => {
-                refuse_odd(target)?;
-                put(format_args!("symlink {path} {target}"));
+                put(format_args!("symlink {path} {}", quoted(target)?));
                 continue;
             }
         };
         put(format_args!("set_inode_field {path} mode 0{:o}", kind | entry.mode));
-        for field in ["uid", "gid"] {
-            put(format_args!("set_inode_field {path} {field} {}", entry.owner));
+        // What `write` and `mkdir` leave of the one who runs this, or root.
+        put(format_args!("set_inode_field {path} uid {}", entry.user));
+        put(format_args!("set_inode_field {path} gid {}", entry.group));
+        if let Some(modified) = entry.modified {
+            put(format_args!("set_inode_field {path} mtime @{modified}"));
+        }
+        if let Some(capability) = &entry.capability {
+            let source = scratch.join(format!("capability-{number}"));
+            std::fs::write(&source, capability).map_err(Error::io("write", &source))?;
+            let source = quoted(&source.to_string_lossy())?;
+            put(format_args!("ea_set {path} security.capability -f {source}"));
         }
     }
     Ok(script)
 }
 
-/// The script's language splits at blanks and knows quotes; no path of ours needs either.
-fn refuse_odd(path: &str) -> Result<()> {
-    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '"' || c == '\\';
-    if path.is_empty() || path.contains(odd) {
-        let context = format!("{path:?} cannot be a path in the image");
+/// A word of the script's language, which splits at blanks and knows quotes but no escapes.
+fn quoted(word: &str) -> Result<String> {
+    if word.is_empty() || word.contains(|c: char| c.is_control() || c == '"') {
+        let context = format!("{word:?} cannot be a path in the image");
         return Err(Error::new(ErrorKind::Content, context));
     }
-    Ok(())
+    Ok(format!("\"{word}\""))
 }
 
 #[cfg(test)]
@@ -139,16 +147,17 @@ mod tests {
         tree.owned_directory("home/opc", 0o700, 1000);
         let script = script_for(&tree, scratch.path(), 5).unwrap();
         assert!(script.starts_with("set_current_time @5\n"), "{script}");
-        assert!(script.contains("set_inode_field bin/su mode 0104755\n"), "{script}");
-        assert!(script.contains("set_inode_field home/opc mode 040700\n"), "{script}");
-        assert!(script.contains("set_inode_field home/opc uid 1000\n"), "{script}");
+        assert!(script.contains("set_inode_field \"bin/su\" mode 0104755\n"), "{script}");
+        assert!(script.contains("set_inode_field \"home/opc\" mode 040700\n"), "{script}");
+        assert!(script.contains("set_inode_field \"home/opc\" uid 1000\n"), "{script}");
     }
 
     #[test]
     fn refuses_paths_that_the_script_would_misread() {
-        for path in ["a b", "a\nrm c", "a\"b", ""] {
-            assert!(refuse_odd(path).is_err(), "{path:?}");
+        for path in ["a\nrm c", "a\"b", ""] {
+            assert!(quoted(path).is_err(), "{path:?}");
         }
+        assert_eq!(quoted("a b\\x2d").unwrap(), "\"a b\\x2d\"");
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! its inputs.
 
 mod apt;
+mod archive;
 mod boot_disk;
 mod cache;
 mod dates;
+mod debian12;
 mod digest;
 mod error;
 mod ext4;
@@ -69,7 +71,9 @@ impl Recipe {
 impl Recipe {
     fn needs(self) -> Vec<tools::Need> {
         match self {
-            Self::Tiny | Self::Debian12 => tiny::NEEDS.concat(),
+            Self::Tiny => tiny::NEEDS.concat(),
+            Self::Debian12 if debian12::is_root() => debian12::NEEDS.concat(),
+            Self::Debian12 => [&debian12::NEEDS.concat(), debian12::NEEDS_WITHOUT_ROOT].concat(),
         }
     }
 }
@@ -158,6 +162,6 @@ pub fn build(recipe: Recipe, cache: &Path, progress: &mut dyn FnMut(&str, f64)) 
     };
     match recipe {
         Recipe::Tiny => tiny::build(&cache, &mut progress),
-        Recipe::Debian12 => Err(Error::new(ErrorKind::UnknownRecipe, recipe.to_string())),
+        Recipe::Debian12 => debian12::build(&cache, &mut progress),
     }
 }

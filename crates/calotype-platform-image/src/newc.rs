@@ -19,7 +19,9 @@ pub(crate) fn write(tree: &Tree, out: &mut impl Write) -> io::Result<()> {
         inode += 1;
         match &entry.node {
             Node::Directory => member(out, inode, path, TYPE_DIRECTORY | entry.mode, &[])?,
-            Node::File(content) => member(out, inode, path, TYPE_FILE | entry.mode, content)?,
+            Node::File(content) => {
+                member(out, inode, path, TYPE_FILE | entry.mode, &content.read()?)?;
+            }
             Node::Symlink(target) => {
                 member(out, inode, path, TYPE_SYMLINK | 0o777, target.as_bytes())?;
             }

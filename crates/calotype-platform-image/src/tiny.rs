@@ -16,7 +16,7 @@ use crate::{Built, Description, Error, ErrorKind, Firmware, Recipe, Result};
 use crate::{dates, ext4, newc};
 
 /// Raised when the code that builds changes what it builds.
-const REVISION: &str = "tiny 2";
+const REVISION: &str = "tiny 3";
 
 /// Size of the disk: small enough to copy, with about 150 MiB free for its users.
 const SIZE_BYTES: u64 = 256 * 1024 * 1024;
@@ -149,11 +149,12 @@ pub(crate) fn build(cache: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result
     })
 }
 
-/// The kernels first, then [`PACKAGES`] in their order.
+/// The kernels and the boot loader first, then [`PACKAGES`] in their order.
 fn resolve(apt: &Apt) -> Result<Vec<Package>> {
     let names: Vec<_> = KERNELS
         .iter()
         .map(|(name, _)| *name)
+        .chain([boot_disk::GRUB_PACKAGE])
         .chain(PACKAGES.iter().map(|(name, _)| *name))
         .collect();
     let mut packages = apt.resolve(&names)?;
@@ -199,7 +200,8 @@ fn build_from(
     progress("put the system together", 0.6);
     let uuid = crate::digest::uuid(&inputs_digest, "root filesystem");
     let mut tree = Tree::default();
-    let (kernels, programs) = unpacked.split_at(KERNELS.len());
+    let (kernels, others) = unpacked.split_at(KERNELS.len());
+    let (grub, programs) = others.split_at(1);
     let shell = userland(&mut tree, programs)?;
     for (directory, (_, suffix)) in kernels.iter().zip(KERNELS) {
         kernel(&mut tree, directory, suffix, &shell)?;
@@ -211,7 +213,8 @@ fn build_from(
     let disk = BootDisk::create(workshop.disk(), SIZE_BYTES)?;
     let identity = ext4::Identity { uuid: &uuid, label: "tiny", epoch, journal_mib: JOURNAL_MIB };
     ext4::make(&disk, &identity, &tree, &scratch)?;
-    disk.install_grub(&scratch, crate::digest::number(&inputs_digest, "disk signature"))?;
+    let signature = crate::digest::number(&inputs_digest, "disk signature");
+    disk.install_grub(&grub[0], &scratch, signature)?;
 
     progress("keep the disk", 0.95);
     let description = Description {

@@ -2,8 +2,13 @@
 //!
 //! Owners are what the recipe says, never those of the files on the machine that builds.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::{Error, Result};
 
@@ -11,9 +16,29 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Directory,
-    File(Vec<u8>),
+    File(Content),
     /// A symbolic link and its target.
     Symlink(String),
+}
+
+/// The bytes of a file, here or still inside an archive.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Bytes(Vec<u8>),
+    Part { archive: Rc<File>, offset: u64, length: usize },
+}
+
+impl Content {
+    pub(crate) fn read(&self) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+            Self::Part { archive, offset, length } => {
+                let mut bytes = vec![0; *length];
+                archive.read_exact_at(&mut bytes, *offset)?;
+                Ok(Cow::Owned(bytes))
+            }
+        }
+    }
 }
 
 /// One path's node and its attributes.
@@ -22,8 +47,18 @@ pub(crate) struct Entry {
     pub(crate) node: Node,
     /// Permission bits, set-user-ID included.
     pub(crate) mode: u32,
-    /// Owner and group, the same number.
-    pub(crate) owner: u32,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    /// In seconds since 1970; none for the time of the whole tree.
+    pub(crate) modified: Option<u64>,
+    /// The extended attribute `security.capability`.
+    pub(crate) capability: Option<Vec<u8>>,
+}
+
+impl Entry {
+    pub(crate) fn new(node: Node, mode: u32) -> Self {
+        Self { node, mode, user: 0, group: 0, modified: None, capability: None }
+    }
 }
 
 /// Paths are relative, without a leading slash; parents are made on the way.
@@ -45,20 +80,30 @@ impl Tree {
     }
 
     pub(crate) fn directory(&mut self, path: &str, mode: u32) {
-        self.put(path, Node::Directory, mode, 0);
+        self.put(path, Entry::new(Node::Directory, mode));
     }
 
     pub(crate) fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) {
-        self.put(path, Node::File(content.into()), mode, 0);
+        self.put(path, Entry::new(Node::File(Content::Bytes(content.into())), mode));
     }
 
     pub(crate) fn symlink(&mut self, path: &str, target: &str) {
-        self.put(path, Node::Symlink(target.to_owned()), 0o777, 0);
+        self.put(path, Entry::new(Node::Symlink(target.to_owned()), 0o777));
     }
 
     /// A directory that belongs to an ordinary user.
     pub(crate) fn owned_directory(&mut self, path: &str, mode: u32, owner: u32) {
-        self.put(path, Node::Directory, mode, owner);
+        let entry = Entry::new(Node::Directory, mode);
+        self.put(path, Entry { user: owner, group: owner, ..entry });
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// Forgets the paths that `unwanted` says.
+    pub(crate) fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
+        self.entries.retain(|path, _| !unwanted(path));
     }
 
     pub(crate) fn contains(&self, path: &str) -> bool {
@@ -71,17 +116,16 @@ impl Tree {
         entry.map(|entry| entry.mode = mode).is_some()
     }
 
-    fn put(&mut self, path: &str, node: Node, mode: u32, owner: u32) {
+    pub(crate) fn put(&mut self, path: &str, entry: Entry) {
         let mut end = 0;
         while let Some(slash) = path[end..].find('/') {
             let parent = &path[..end + slash];
             end += slash + 1;
             if !self.entries.contains_key(parent) {
-                let entry = Entry { node: Node::Directory, mode: 0o755, owner: 0 };
-                self.entries.insert(parent.to_owned(), entry);
+                self.entries.insert(parent.to_owned(), Entry::new(Node::Directory, 0o755));
             }
         }
-        self.entries.insert(path.to_owned(), Entry { node, mode, owner });
+        self.entries.insert(path.to_owned(), entry);
     }
 
     /// Takes everything below `root` whose path starts with one of `prefixes`, moved to where
