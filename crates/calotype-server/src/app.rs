@@ -19,6 +19,7 @@ use crate::jobs::Seeded;
 use crate::region::Region;
 
 pub mod boot_volumes;
+mod claims;
 pub mod console_histories;
 pub mod hardware;
 pub mod identity;

@@ -1,60 +1,126 @@
-//! Networks: VCNs, subnets, VNICs and their addresses.
-//
-// For whoever fills this file in: operations.rs names the handlers (`create_vcn`, `get_vcn`, …; see
-// operations/virtual_network.rs and compute.rs); images.rs shows the style. The workflows need just these:
-//
-// /// Where an instance's primary VNIC goes: documents for the launch's batch, nothing written yet.
-// /// A taken private IP is a Conflict when the batch is applied: the caller plans again (or, for an address
-// /// that was asked for, answers 409/400).
-// pub async fn plan_vnic(context: &Context, owner: &VnicOwner /* instance id, compartment, display name, AD */,
-//     details: &CreateVnicDetails) -> Result<PlannedVnic { vnic_id: Ocid, hostname: Option<String>, batch: Batch }, ApiError>;
-// /// Detaches: VNIC TERMINATED, attachment DETACHED, addresses free again. Idempotent.
-// pub async fn release_vnic(db: &Db, vnic_id: &Ocid) -> Result<(), db::Error>;
-// /// What calotype-net must know to plug the VNIC in (outbound from the subnet; public ports: 22 and those of
-// /// the instance's metadata key `public_tcp_ports`, comma separated, passed in).
-// pub async fn vnic_config(db: &Db, vnic_id: &Ocid, public_tcp_ports: &[u16]) -> Result<Option<calotype_net::VnicConfig>, db::Error>;
-// /// IMDS `vnics` document (behaviour.md 7.3) for a VNIC.
-// pub async fn metadata_of(db: &Db, vnic_id: &Ocid) -> Result<serde_json::Value, db::Error>;
-// /// Default VCN + subnet (named "default") of a new region (documents only); ids by crate::init::new_ocid(kind, &config.realm, Some(&config.region)).
-// pub fn default_network(config: &Config, compartment: &Ocid, now: Timestamp) -> crate::error::Result<Batch>;
-// pub async fn mac_address(db, vnic_id) -> Result<Option<String>, db::Error>;  pub async fn owner_of(db, vnic_id) -> Result<Option<VnicOwnerView{instance_id: Ocid, hostname: Option<String>}>, db::Error>;
-// identity.rs likewise: `compartment_exists(&Context, &Ocid) -> Result<(), ApiError>` (404 if not or not ACTIVE),
-// `availability_domain_exists(&Context, &str) -> Result<(), ApiError>`, `fault_domain(Option<&str>) -> Result<String, ApiError>`,
-// `root_documents(config: &Config, tenancy: &Ocid, now: Timestamp) -> Batch` for init (tenancy = its root compartment). AD name: Config::availability_domain().
+//! Networks: VCNs, subnets, VNICs and their addresses. No two VNICs of the region have the same
+//! hardware, private (in their subnet) or public address.
+//!
+//! The private address comes from the subnet's block, all but its first two and its last. The
+//! "public" address is one of the host's own 127.0.0.0/8, on which the ports of the guest are
+//! published; it is reached from this host only. Whether guests reach the internet is a matter of
+//! the subnet: see [`OUTBOUND_TAG`].
 
 use calotype_api::error::ApiError;
-use calotype_api::instances::CreateVnicDetails;
+use calotype_api::networks::{CreateSubnetDetails, CreateVcnDetails};
 use calotype_api::ocid::Ocid;
+use calotype_api::text::DisplayName;
 use jiff::Timestamp;
+use uuid::Uuid;
 
-use super::Context;
 use crate::config::Config;
-use crate::db::{self, Batch, Db};
-use crate::http::{Reply, Request};
+use crate::db::Batch;
+use crate::error::Error;
+use crate::init::new_ocid;
 
-pub struct VnicOwner { pub instance_id: Ocid, pub compartment_id: Ocid, pub display_name: String, pub availability_domain: String }
-pub struct PlannedVnic { pub vnic_id: Ocid, pub hostname: Option<String>, pub batch: Batch }
-pub struct VnicOwnerView { pub instance_id: Ocid, pub hostname: Option<String> }
-pub async fn plan_vnic(_: &Context, _: &VnicOwner, _: &CreateVnicDetails) -> Result<PlannedVnic, ApiError> { Err(ApiError::internal()) }
-pub async fn release_vnic(_: &Db, _: &Ocid) -> Result<(), db::Error> { Ok(()) }
-pub async fn vnic_config(_: &Db, _: &Ocid, _: &[u16]) -> Result<Option<calotype_net::VnicConfig>, db::Error> { Ok(None) }
-pub async fn metadata_of(_: &Db, _: &Ocid) -> Result<serde_json::Value, db::Error> { Ok(serde_json::Value::Null) }
-pub fn default_network(_: &Config, _: &Ocid, _: Timestamp) -> crate::error::Result<Batch> { Ok(Batch::new()) }
-pub async fn mac_address(_: &Db, _: &Ocid) -> Result<Option<String>, db::Error> { Ok(None) }
-pub async fn owner_of(_: &Db, _: &Ocid) -> Result<Option<VnicOwnerView>, db::Error> { Ok(None) }
-pub async fn create_subnet(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn create_vcn(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn delete_subnet(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn delete_vcn(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn get_private_ip(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn get_public_ip(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn get_public_ip_by_private_ip_id(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn get_subnet(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn get_vcn(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn get_vnic(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn get_vnic_attachment(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn list_private_ips(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn list_public_ips(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn list_subnets(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn list_vcns(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
-pub async fn list_vnic_attachments(_: Context, _: Request) -> Result<Reply, ApiError> { Err(ApiError::internal()) }
+mod addresses;
+mod cidr;
+mod plug;
+mod records;
+mod subnets;
+#[cfg(test)]
+mod tests;
+mod vcns;
+mod vnics;
+
+pub use addresses::{
+    get_private_ip, get_public_ip, get_public_ip_by_private_ip_id, list_private_ips,
+    list_public_ips,
+};
+pub use plug::{
+    PlannedVnic, VnicOwner, VnicOwnerView, mac_address, metadata_of, owner_of, plan_vnic,
+    release_vnic, vnic_config,
+};
+pub use records::{SubnetPlace, SubnetRecord, VcnRecord, VnicRecord};
+pub use subnets::{OUTBOUND_TAG, create_subnet, delete_subnet, get_subnet, list_subnets};
+pub use vcns::{create_vcn, delete_vcn, get_vcn, list_vcns};
+pub use vnics::{get_vnic, get_vnic_attachment, list_vnic_attachments};
+
+/// Block of the network of a new region.
+const DEFAULT_VCN_CIDR: &str = "10.0.0.0/16";
+/// Block of its subnet.
+const DEFAULT_SUBNET_CIDR: &str = "10.0.0.0/24";
+/// Name and DNS label of both.
+const DEFAULT_NAME: &str = "default";
+/// Characters of a DNS label of a network or subnet.
+const DNS_LABEL_LENGTH_MAX: usize = 15;
+
+/// A network and a subnet, both called `default`, for a new region: instances can be launched at once.
+pub fn default_network(
+    config: &Config,
+    compartment: &Ocid,
+    now: Timestamp,
+) -> crate::error::Result<Batch> {
+    let id = |kind| new_ocid(kind, &config.realm, Some(&config.region));
+    let internal = |source: ApiError| Error::Credentials {
+        action: "make the first network",
+        source: Box::new(source),
+    };
+    let name: Option<DisplayName> = DEFAULT_NAME.parse().ok();
+    let details = CreateVcnDetails {
+        byoipv6_cidr_details: None,
+        cidr_block: None,
+        cidr_blocks: Some(vec![DEFAULT_VCN_CIDR.to_owned()]),
+        compartment_id: compartment.clone(),
+        defined_tags: None,
+        display_name: name.clone(),
+        dns_label: Some(DEFAULT_NAME.to_owned()),
+        freeform_tags: None,
+        ipv6_private_cidr_blocks: None,
+        is_ipv6_enabled: None,
+        is_oracle_gua_allocation_enabled: None,
+        is_zpr_only: None,
+        security_attributes: None,
+    };
+    let mut vcn = vcns::new(id("vcn")?, details, now).map_err(internal)?;
+    let details = CreateSubnetDetails {
+        availability_domain: None,
+        cidr_block: Some(DEFAULT_SUBNET_CIDR.to_owned()),
+        compartment_id: compartment.clone(),
+        defined_tags: None,
+        dhcp_options_id: None,
+        display_name: name,
+        dns_label: Some(DEFAULT_NAME.to_owned()),
+        freeform_tags: None,
+        ipv4_cidr_blocks: None,
+        ipv6_cidr_block: None,
+        ipv6_cidr_blocks: None,
+        prohibit_internet_ingress: None,
+        prohibit_public_ip_on_vnic: None,
+        route_table_id: None,
+        security_list_ids: None,
+        vcn_id: vcn.resource.id.clone(),
+    };
+    let subnet = subnets::new(id("subnet")?, &mut vcn, details, now).map_err(internal)?;
+    Ok(Batch::new().insert(&vcn).insert(&subnet))
+}
+
+/// The name of what was given none: kind and time.
+fn default_name(kind: &str, now: Timestamp) -> String {
+    format!("{kind}{}", now.strftime("%Y%m%d%H%M%S"))
+}
+
+/// A DNS label of a network or subnet: letters and digits, a letter first.
+fn dns_label(label: &str) -> Result<(), ApiError> {
+    let starts = label.starts_with(|c: char| c.is_ascii_alphabetic());
+    let fits = label.len() <= DNS_LABEL_LENGTH_MAX;
+    if starts && fits && label.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    let rule =
+        format!("must be 1 to {DNS_LABEL_LENGTH_MAX} letters and digits and begin with a letter");
+    Err(ApiError::invalid_parameter("dnsLabel", rule))
+}
+
+/// A hardware address with these first bytes.
+fn random_mac(prefix: [u8; 3]) -> String {
+    let random = Uuid::new_v4();
+    let bytes: Vec<_> =
+        prefix.iter().chain(&random.as_bytes()[..3]).map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(":")
+}

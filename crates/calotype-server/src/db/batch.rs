@@ -15,10 +15,11 @@ const DELETE: &str = "DELETE FROM document WHERE kind = $1 AND id = $2 AND versi
 // A write, not a read: on an engine that checks versions at commit it also takes the row's lock.
 const REQUIRE: &str =
     "UPDATE document SET version = version WHERE kind = $1 AND id = $2 AND version = $3";
+const CHILD: &str = "SELECT id FROM document WHERE kind = $1 AND parent_id = $2 LIMIT 1";
 
 /// Every statement a batch can run, for the test that prepares them all.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [INSERT, REPLACE, DELETE, REQUIRE];
+pub(super) const STATEMENTS: [&str; 5] = [INSERT, REPLACE, DELETE, REQUIRE, CHILD];
 
 /// A list of writes for [`Db::apply`](super::Db::apply), in order.
 #[derive(Debug, Default)]
@@ -40,6 +41,7 @@ enum Change {
     Replace(Row, i64),
     Delete(i64),
     Require(i64),
+    RequireNone,
     /// Found out when the batch was put together, told when it is applied.
     Unwritable(serde_json::Error),
 }
@@ -93,6 +95,13 @@ impl Batch {
     /// Writes nothing, but the batch fails if the version that was read is no longer the current.
     pub fn require<T: Document>(mut self, document: &Versioned<T>) -> Self {
         self.push::<T>(document.value.id(), Change::Require(document.version));
+        self
+    }
+
+    /// Writes nothing, but the batch fails if there is a `T` that belongs to this parent; the
+    /// conflict then names `T` and the parent.
+    pub fn require_none<T: Document>(mut self, parent_id: &str) -> Self {
+        self.push::<T>(parent_id.to_owned(), Change::RequireNone);
         self
     }
 
@@ -153,6 +162,13 @@ impl Write {
             }
             Change::Require(version) => {
                 sqlx::query(REQUIRE).bind(kind).bind(id.clone()).bind(version)
+            }
+            Change::RequireNone => {
+                let child = sqlx::query(CHILD).bind(kind).bind(id.clone());
+                return match child.fetch_optional(connection).await? {
+                    None => Ok(()),
+                    Some(_) => Err(ErrorKind::Conflict { kind: kind.to_owned(), id }.into()),
+                };
             }
             Change::Unwritable(error) => {
                 return Err(Error {

@@ -129,6 +129,9 @@ async fn writes_a_batch_whole_or_not_at_all(db: &Db) {
     }
     db.apply(Batch::new().require(&other).and(Batch::new().insert(&new))).await.unwrap();
     assert_eq!(read(db, "b").await.version, other.version);
+    let childless = Batch::new().delete(&other).require_none::<Card>("box");
+    assert_eq!(conflict(db.apply(childless).await), "card/box");
+    db.apply(Batch::new().require_none::<Card>("other box").delete(&other)).await.unwrap();
     clear(db).await;
 }
 

@@ -1,0 +1,253 @@
+//! Subnets: created inside a VCN, read, deleted when no instance is in them.
+//!
+//! # Outbound
+//! Guests of a subnet reach the internet unless the subnet was created with the free-form tag
+//! `calotype.outbound` = `off`. OCI says this by what the subnet's route table contains; this region
+//! has no route tables to edit, and a tag reaches it from every client unchanged.
+
+use calotype_api::error::ApiError;
+use calotype_api::networks::{CreateSubnetDetails, NetworkState, Subnet};
+use calotype_api::ocid::Ocid;
+use calotype_api::tags::{DefinedTags, FreeformTags};
+use jiff::Timestamp;
+
+use super::cidr::Cidr;
+use super::records::{SubnetPlace, SubnetRecord, VcnRecord};
+use super::{default_name, dns_label, random_mac};
+use crate::app::claims::Claim;
+use crate::app::{Context, identity, refuse_given, tags};
+use crate::db::{Batch, ErrorKind, Versioned};
+use crate::http::{Reply, Request};
+
+/// The free-form tag that switches a subnet's way out off (`off`) or on (`on`, as without it).
+pub const OUTBOUND_TAG: &str = "calotype.outbound";
+
+/// How often the creation is tried when other subnets of the VCN come and go meanwhile.
+const ATTEMPTS_MAX: u32 = 8;
+/// First bytes of the address of a subnet's router.
+const ROUTER_MAC_PREFIX: [u8; 3] = [0x00, 0x00, 0x17];
+
+/// `CreateSubnet`.
+pub async fn create_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: CreateSubnetDetails = request.json()?;
+    identity::compartment_exists(&context, &details.compartment_id).await?;
+    if let Some(domain) = &details.availability_domain {
+        identity::availability_domain_exists(&context, domain).await?;
+    }
+    let mut attempt = 1;
+    loop {
+        let found = context.region.db.get::<VcnRecord>(details.vcn_id.as_str()).await?;
+        let mut vcn =
+            found.ok_or_else(|| ApiError::related_resource_not_found("VCN", &details.vcn_id))?;
+        let id = context.region.new_id("subnet");
+        let subnet = Versioned::first(new(id, &mut vcn, details.clone(), context.now)?);
+        let reply = Reply::ok(&subnet.resource)?.etag(subnet.etag());
+        let batch = Batch::new().replace(&vcn).create(&subnet);
+        match context.region.db.apply(context.remember(batch, &reply)).await {
+            Ok(()) => return Ok(reply),
+            Err(error) if error.is_conflict() && attempt < ATTEMPTS_MAX => attempt += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A subnet as asked for, which then has its place in the VCN, or what is wrong with it.
+pub(super) fn new(
+    id: Ocid,
+    vcn: &mut VcnRecord,
+    details: CreateSubnetDetails,
+    now: Timestamp,
+) -> Result<SubnetRecord, ApiError> {
+    refuse_given(&[
+        ("ipv6CidrBlock", details.ipv6_cidr_block.is_some()),
+        ("ipv6CidrBlocks", details.ipv6_cidr_blocks.is_some_and(|list| !list.is_empty())),
+    ])?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let outbound = outbound(details.freeform_tags.as_ref())?;
+    let cidr = place(vcn, details.cidr_block, details.ipv4_cidr_blocks)?;
+    check_defaults(
+        vcn,
+        details.dhcp_options_id.as_ref(),
+        details.route_table_id.as_ref(),
+        details.security_list_ids.as_deref(),
+    )?;
+    if let Some(label) = &details.dns_label {
+        dns_label(label)?;
+        if vcn.subnets.iter().any(|other| other.dns_label.as_ref() == Some(label)) {
+            let taken = format!("{label} is the label of another subnet of the VCN");
+            return Err(ApiError::invalid_parameter("dnsLabel", taken));
+        }
+    }
+    let prohibit_internet_ingress = details.prohibit_internet_ingress.unwrap_or(false)
+        || details.prohibit_public_ip_on_vnic.unwrap_or(false);
+    vcn.subnets.push(SubnetPlace {
+        id: id.clone(),
+        cidr_block: cidr.to_string(),
+        dns_label: details.dns_label.clone(),
+    });
+    let network = &vcn.resource;
+    let suffix = network.vcn_domain_name.as_ref();
+    let subnet_domain_name = details
+        .dns_label
+        .as_ref()
+        .and_then(|label| suffix.map(|suffix| format!("{label}.{suffix}")));
+    Ok(SubnetRecord {
+        resource: Subnet {
+            id,
+            availability_domain: details.availability_domain.map(String::from),
+            cidr_block: cidr.to_string(),
+            compartment_id: details.compartment_id,
+            defined_tags: details.defined_tags.unwrap_or_default(),
+            dhcp_options_id: network.default_dhcp_options_id.clone(),
+            display_name: details
+                .display_name
+                .map_or_else(|| default_name("subnet", now), String::from),
+            dns_label: details.dns_label,
+            freeform_tags: details.freeform_tags.unwrap_or_default(),
+            ipv4_cidr_blocks: Some(vec![cidr.to_string()]),
+            ipv6_cidr_block: None,
+            ipv6_cidr_blocks: None,
+            ipv6_virtual_router_ip: None,
+            lifecycle_state: NetworkState::Available,
+            prohibit_internet_ingress,
+            // For IPv4 the two mean the same: no public address, nothing comes in.
+            prohibit_public_ip_on_vnic: prohibit_internet_ingress,
+            route_table_id: network.default_route_table_id.clone(),
+            security_list_ids: network.default_security_list_id.clone().map(|id| vec![id]),
+            subnet_domain_name,
+            system_tags: DefinedTags::new(),
+            time_created: now.into(),
+            vcn_id: network.id.clone(),
+            virtual_router_ip: Some(cidr.router()),
+            virtual_router_mac: random_mac(ROUTER_MAC_PREFIX).to_uppercase(),
+        },
+        outbound,
+    })
+}
+
+fn outbound(tags: Option<&FreeformTags>) -> Result<bool, ApiError> {
+    match tags.and_then(|tags| tags.get(OUTBOUND_TAG)).map(String::as_str) {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(_) => Err(ApiError::invalid_parameter(
+            "freeformTags",
+            format!("{OUTBOUND_TAG} must be on or off"),
+        )),
+    }
+}
+
+/// The subnet's block: inside one of the VCN's, beside its other subnets.
+fn place(
+    vcn: &VcnRecord,
+    one: Option<String>,
+    several: Option<Vec<String>>,
+) -> Result<Cidr, ApiError> {
+    let (field, block) = match (one, several.as_deref()) {
+        (Some(block), None | Some([])) => ("cidrBlock", block),
+        (None, Some([block])) => ("ipv4CidrBlocks", block.clone()),
+        (Some(block), Some([other])) if block == *other => ("cidrBlock", block),
+        (None, None | Some([])) => return Err(ApiError::missing_parameter("cidrBlock")),
+        _ => {
+            let one = "must be one block, the same as cidrBlock if both are given";
+            return Err(ApiError::invalid_parameter("ipv4CidrBlocks", one));
+        }
+    };
+    let refuse = |what: String| Err(ApiError::invalid_parameter(field, what));
+    let cidr: Cidr = block.parse().map_err(|wrong| ApiError::invalid_parameter(field, wrong))?;
+    let within = |outer: &String| outer.parse::<Cidr>().is_ok_and(|outer| outer.covers(cidr));
+    let network = &vcn.resource;
+    if !network.cidr_blocks.iter().any(within) {
+        let blocks = network.cidr_blocks.join(", ");
+        return refuse(format!("{cidr} is not inside the VCN's {blocks}"));
+    }
+    let overlapping = vcn
+        .subnets
+        .iter()
+        .find(|other| other.cidr_block.parse::<Cidr>().is_ok_and(|other| other.overlaps(cidr)));
+    match overlapping {
+        Some(other) => {
+            refuse(format!("{cidr} overlaps {} of subnet {}", other.cidr_block, other.id))
+        }
+        None => Ok(cidr),
+    }
+}
+
+/// The only DHCP options, route table and security list that a VCN has are its default ones.
+fn check_defaults(
+    vcn: &VcnRecord,
+    dhcp_options: Option<&Ocid>,
+    route_table: Option<&Ocid>,
+    security_lists: Option<&[Ocid]>,
+) -> Result<(), ApiError> {
+    let vcn = &vcn.resource;
+    let lists = security_lists.unwrap_or_default().iter();
+    let given = dhcp_options
+        .map(|id| ("DhcpOptions", id, &vcn.default_dhcp_options_id))
+        .into_iter()
+        .chain(route_table.map(|id| ("RouteTable", id, &vcn.default_route_table_id)))
+        .chain(lists.map(|id| ("SecurityList", id, &vcn.default_security_list_id)));
+    for (kind, id, default) in given {
+        if default.as_ref() != Some(id) {
+            return Err(ApiError::related_resource_not_found(kind, id));
+        }
+    }
+    Ok(())
+}
+
+/// `GetSubnet`.
+pub async fn get_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let id = request.path("subnetId")?;
+    let subnet: Versioned<SubnetRecord> = crate::app::load(&context, &id).await?;
+    Ok(Reply::ok(&subnet.resource)?.etag(subnet.etag()))
+}
+
+/// `ListSubnets`, optionally those of one VCN.
+pub async fn list_subnets(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let compartment: Ocid = request.required_query("compartmentId")?;
+    identity::compartment_exists(&context, &compartment).await?;
+    let vcn = request.query::<Ocid>("vcnId")?;
+    crate::app::list(&context, &request, &compartment, |subnet: &SubnetRecord| {
+        let here = vcn.as_ref().is_none_or(|vcn| *vcn == subnet.resource.vcn_id);
+        here.then(|| subnet.resource.clone())
+    })
+    .await
+}
+
+/// `DeleteSubnet`: of one that no VNIC is in.
+pub async fn delete_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let id: Ocid = request.path("subnetId")?;
+    let mut attempt = 1;
+    loop {
+        let subnet: Versioned<SubnetRecord> = crate::app::load(&context, &id).await?;
+        request.check_etag(&subnet.etag())?;
+        let batch = deletion(&context.region.db, &subnet).await?;
+        match context.region.db.apply(batch).await {
+            Ok(()) => return Ok(Reply::no_content()),
+            Err(error) if matches!(&error.kind, ErrorKind::Conflict { kind, .. } if kind == CLAIM) =>
+            {
+                return Err(ApiError::conflict(format!(
+                    "Subnet {id} cannot be deleted: there are VNICs in it. Terminate their \
+                     instances first."
+                )));
+            }
+            Err(error) if error.is_conflict() && attempt < ATTEMPTS_MAX => attempt += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+const CLAIM: &str = <Claim as crate::db::Document>::KIND;
+
+/// What deletes the subnet, if nothing in it is claimed.
+pub(super) async fn deletion(
+    db: &crate::db::Db,
+    subnet: &Versioned<SubnetRecord>,
+) -> Result<Batch, crate::db::Error> {
+    let id = &subnet.resource.id;
+    let batch = Batch::new().require_none::<Claim>(id.as_str()).delete(subnet);
+    let Some(mut vcn) = db.get::<VcnRecord>(subnet.resource.vcn_id.as_str()).await? else {
+        return Ok(batch);
+    };
+    vcn.value.subnets.retain(|place| place.id != *id);
+    Ok(batch.replace(&vcn))
+}
