@@ -11,7 +11,9 @@ use crate::http::Request;
 /// resource nobody learns that it exists, so the refusal is a 404.
 pub fn authorise(config: &Config, request: &Request) -> Result<(), ApiError> {
     let principal = &request.principal;
-    if principal.tenancy.as_str() == config.tenancy && principal.user.as_str() == config.administrator {
+    if principal.tenancy.as_str() == config.tenancy
+        && principal.user.as_str() == config.administrator
+    {
         return Ok(());
     }
     let permissions: Vec<_> = request.operation.permissions.iter().map(|(name, _)| *name).collect();

@@ -15,9 +15,7 @@ use calotype_api::instances::{InstanceShapeConfig, InstanceState};
 use calotype_api::ocid::Ocid;
 use calotype_api::tags::DefinedTags;
 use calotype_net::{Attachment, VirtualNetwork};
-use calotype_vm::{
-    BootDisk, Hypervisor, Machine, MachineSpec, NbdTarget, Nic,
-};
+use calotype_vm::{BootDisk, Hypervisor, Machine, MachineSpec, NbdTarget, Nic};
 use serde_json::Value;
 
 use crate::app::{hardware, network, shapes};
@@ -93,7 +91,8 @@ impl Guests {
     /// Refuses a guest of that size while the host has no memory for it.
     pub fn check_capacity(&self, size: &InstanceShapeConfig) -> Result<(), ApiError> {
         let (_, memory_mib) = shapes::host_size(size);
-        let used: u64 = self.map(|guests| guests.values().map(|guest| u64::from(guest.memory_mib)).sum());
+        let used: u64 =
+            self.map(|guests| guests.values().map(|guest| u64::from(guest.memory_mib)).sum());
         if used + u64::from(memory_mib) <= self.memory_limit_mib {
             return Ok(());
         }
@@ -203,7 +202,9 @@ impl Guests {
 
     /// Where the host reaches the guest's TCP ports, as `guest port -> address`.
     pub fn public_ports(&self, id: &Ocid) -> Vec<calotype_net::PublishedPort> {
-        self.map(|guests| guests.get(id).map_or_else(Vec::new, |guest| guest.attachment.public_ports()))
+        self.map(|guests| {
+            guests.get(id).map_or_else(Vec::new, |guest| guest.attachment.public_ports())
+        })
     }
 
     /// Writes into the instance's system tags where its ports are reached.
@@ -259,7 +260,10 @@ async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec>
     let id = &instance.resource.id;
     let volume = region.db.get::<BootVolumeRecord>(instance.boot_volume_id.as_str()).await?;
     let Some(volume) = volume else {
-        return Err(Error::Missing { kind: "boot_volume", id: instance.boot_volume_id.to_string() });
+        return Err(Error::Missing {
+            kind: "boot_volume",
+            id: instance.boot_volume_id.to_string(),
+        });
     };
     let mac = network::mac_address(&region.db, &instance.vnic_id).await?;
     let Some(mac) = mac else {

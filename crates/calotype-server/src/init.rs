@@ -58,8 +58,10 @@ pub async fn init(paths: &Paths, options: Options) -> Result<Config> {
     let db = Db::open(&paths.catalog()).await?;
     db.apply(first_documents(&config, &key)?).await?;
     db.close().await;
-    let text = toml::to_string_pretty(&config)
-        .map_err(|source| Error::Credentials { action: "write the settings", source: Box::new(source) })?;
+    let text = toml::to_string_pretty(&config).map_err(|source| Error::Credentials {
+        action: "write the settings",
+        source: Box::new(source),
+    })?;
     volumes::write_durably(&paths.config(), text.as_bytes())?;
     Ok(config)
 }
@@ -150,5 +152,8 @@ fn first_documents(config: &Config, key: &PrivateKey) -> Result<Batch> {
         time_created: now,
     };
     let network = network::default_network(config, &tenancy, now)?;
-    Ok(Batch::new().insert(&api_key).and(identity::root_documents(config, &tenancy, now)).and(network))
+    Ok(Batch::new()
+        .insert(&api_key)
+        .and(identity::root_documents(config, &tenancy, now))
+        .and(network))
 }

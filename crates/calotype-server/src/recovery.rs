@@ -71,8 +71,6 @@ pub async fn restore_guests(region: &Arc<Region>) -> Result<()> {
 
 async fn alive(region: &Region) -> Result<Vec<Versioned<InstanceRecord>>> {
     let mut instances = region.db.list_all::<InstanceRecord>(Query::new()).await?;
-    instances.retain(|instance| {
-        instance.resource.lifecycle_state != InstanceState::Terminated
-    });
+    instances.retain(|instance| instance.resource.lifecycle_state != InstanceState::Terminated);
     Ok(instances)
 }

@@ -1,5 +1,6 @@
 //! A running region: its catalog, store, guests and workflows in one place.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,11 +47,17 @@ impl Region {
     /// Opens the region in a directory: takes over the guests that run, then goes on with every
     /// workflow that was not finished.
     pub async fn open(paths: Paths, config: Config) -> Result<Arc<Self>> {
-        Self::open_with(paths, config, Settings::default()).await
+        let region = Self::open_idle(paths, config).await?;
+        let resumed = region.jobs.resume_all(Arc::clone(&region)).await?;
+        if resumed > 0 {
+            tracing::info!(resumed, "going on with workflows that were not finished");
+        }
+        recovery::restore_guests(&region).await?;
+        Ok(region)
     }
 
-    /// As [`Self::open`], with settings of the engine.
-    pub async fn open_with(paths: Paths, config: Config, jobs: Settings) -> Result<Arc<Self>> {
+    /// As [`Self::open`], but no workflow runs yet.
+    pub async fn open_idle(paths: Paths, config: Config) -> Result<Arc<Self>> {
         let db = Db::open(&paths.catalog()).await?;
         let directory = paths.store();
         let store = tokio::task::spawn_blocking(move || Store::open(&directory))
@@ -66,7 +73,7 @@ impl Region {
         })?;
         let region = Arc::new(Self {
             guests: Guests::new(hypervisor, network, &config),
-            jobs: Engine::new(db.clone(), workflows(), jobs),
+            jobs: Engine::new(db.clone(), workflows(), Settings::default()),
             config,
             paths,
             tenancy,
@@ -75,11 +82,6 @@ impl Region {
             blocks,
         });
         recovery::adopt_guests(&region).await?;
-        let resumed = region.jobs.resume_all(Arc::clone(&region)).await?;
-        if resumed > 0 {
-            tracing::info!(resumed, "going on with workflows that were not finished");
-        }
-        recovery::restore_guests(&region).await?;
         Ok(region)
     }
 
@@ -134,11 +136,20 @@ fn hypervisor_config(config: &Config) -> Result<HypervisorConfig> {
         }
     };
     let unprivileged_user = if rustix::process::geteuid().is_root() {
-        Some(account(&config.guests.user)?)
+        let (user, group) = account(&config.guests.user)?;
+        Some((user, kvm_group().unwrap_or(group)))
     } else {
         None
     };
     Ok(HypervisorConfig { accelerator, unprivileged_user, ..HypervisorConfig::default() })
+}
+
+/// The group that may use `/dev/kvm`, where that is left to a group: guests' processes must be in it.
+fn kvm_group() -> Option<u32> {
+    const GROUP_MAY_USE: u32 = 0o060;
+    let metadata = std::fs::metadata("/dev/kvm").ok()?;
+    (metadata.gid() != 0 && metadata.mode() & GROUP_MAY_USE == GROUP_MAY_USE)
+        .then(|| metadata.gid())
 }
 
 /// User and group id of an account of this machine.

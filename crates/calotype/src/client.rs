@@ -132,8 +132,7 @@ impl Client {
         body: &[u8],
     ) -> anyhow::Result<Answer<T>> {
         let now = Timestamp::now().as_second();
-        let headers =
-            sign::sign(&self.key, &self.key_id, &method, target, &self.host, body, now)?;
+        let headers = sign::sign(&self.key, &self.key_id, &method, target, &self.host, body, now)?;
         let url = format!("https://{}{target}", self.host);
         let request = self.http.request(method, url).headers(headers).body(body.to_vec());
         let response = request.send().await.with_context(|| {
@@ -141,7 +140,11 @@ impl Client {
         })?;
         let status = response.status();
         let header = |name: &str| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(ToOwned::to_owned)
         };
         let work_request = header("opc-work-request-id").and_then(|id| id.parse().ok());
         let next_page = header("opc-next-page");
@@ -152,7 +155,8 @@ impl Client {
             return Err(Refused { status, code: text("code"), message: text("message") }.into());
         }
         let bytes = if bytes.is_empty() { &b"null"[..] } else { &bytes[..] };
-        let body = serde_json::from_slice(bytes).context("the region's answer is not understood")?;
+        let body =
+            serde_json::from_slice(bytes).context("the region's answer is not understood")?;
         Ok(Answer { body, work_request, next_page })
     }
 
@@ -165,9 +169,14 @@ impl Client {
             match request.status {
                 WorkRequestStatus::Succeeded => return Ok(()),
                 WorkRequestStatus::Failed | WorkRequestStatus::Canceled => {
-                    let errors = self.get::<Vec<WorkRequestError>>(&format!("{target}/errors")).await?;
+                    let errors =
+                        self.get::<Vec<WorkRequestError>>(&format!("{target}/errors")).await?;
                     let why = errors.body.iter().map(|error| error.message.as_str());
-                    bail!("{} failed: {}", request.operation_type, why.collect::<Vec<_>>().join("; "));
+                    bail!(
+                        "{} failed: {}",
+                        request.operation_type,
+                        why.collect::<Vec<_>>().join("; ")
+                    );
                 }
                 _ => tokio::time::sleep(POLL_INTERVAL).await,
             }

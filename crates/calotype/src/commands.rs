@@ -20,6 +20,7 @@ pub fn default_directory() -> anyhow::Result<PathBuf> {
     }
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let data = data.or_else(home).context("neither --directory nor HOME says where the region is")?;
+    let data =
+        data.or_else(home).context("neither --directory nor HOME says where the region is")?;
     Ok(data.join("calotype"))
 }

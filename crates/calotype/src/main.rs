@@ -82,7 +82,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
         Command::Serve(arguments) => commands::serve::run(&directory, arguments).await?,
         Command::Env(arguments) => commands::env::run(&directory, &arguments)?,
         Command::Doctor(arguments) => return commands::doctor::run(&directory, &arguments).await,
-        Command::PlatformImage(command) => commands::platform_image::run(&directory, command).await?,
+        Command::PlatformImage(command) => {
+            commands::platform_image::run(&directory, command).await?
+        }
         Command::Image(command) => commands::image::run(&directory, command).await?,
         Command::Instance(command) => return commands::instance::run(&directory, command).await,
         Command::Demo(arguments) => commands::demo::run(arguments).await?,

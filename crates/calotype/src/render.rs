@@ -17,7 +17,7 @@ pub fn error(error: &anyhow::Error) {
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(headings.to_vec());
     table

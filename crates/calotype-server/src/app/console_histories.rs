@@ -23,7 +23,7 @@ pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiErr
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     let instance = instances::load(&context, &details.instance_id).await?;
     let content = context.region.guests.console_log(&context.region, &instance).await?;
-    let record = ConsoleHistoryRecord {
+    let history = ConsoleHistoryRecord {
         resource: ConsoleHistory {
             id: context.region.new_id("consolehistory"),
             availability_domain: instance.resource.availability_domain.clone(),
@@ -40,7 +40,7 @@ pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiErr
         },
         content_base64: BASE64.encode(&content),
     };
-    let record = Versioned::first(record);
+    let record = Versioned::first(history);
     let reply = Reply::ok(&record.resource)?.etag(record.etag());
     context.commit(Batch::new().create(&record), reply).await
 }
@@ -68,10 +68,14 @@ pub async fn content(context: Context, request: Request) -> Result<Reply, ApiErr
     let offset = request.query::<usize>("offset")?.unwrap_or(0);
     let length = request.query::<usize>("length")?.unwrap_or(LENGTH_MAX);
     if length < LENGTH_MIN {
-        return Err(ApiError::invalid_parameter("length", format!("must be at least {LENGTH_MIN}")));
+        return Err(ApiError::invalid_parameter(
+            "length",
+            format!("must be at least {LENGTH_MIN}"),
+        ));
     }
     let record = load(&context, &request).await?;
-    let bytes = BASE64.decode(record.content_base64.as_bytes()).map_err(|_| ApiError::internal())?;
+    let bytes =
+        BASE64.decode(record.content_base64.as_bytes()).map_err(|_| ApiError::internal())?;
     let begin = offset.min(bytes.len());
     let end = begin.saturating_add(length.min(LENGTH_MAX)).min(bytes.len());
     let remaining = (bytes.len() - end).to_string();

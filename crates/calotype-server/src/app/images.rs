@@ -1,6 +1,6 @@
 //! Images: listed, read, edited, captured from instances, deleted.
 
-use calotype_api::error::ApiError;
+use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{
     CreateImageDetails, Firmware, Image, ImageState, LaunchMode, LaunchOptions, ListingType,
     NetworkType, UpdateImageDetails, VolumeType,
@@ -14,7 +14,7 @@ use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::capture_image::CaptureImage;
 use crate::jobs::delete_image::DeleteImage;
-use crate::records::{ImageRecord, PLATFORM_IMAGES};
+use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord, PLATFORM_IMAGES};
 
 /// `ListImages`: platform images first, then those of the compartment.
 pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
@@ -67,53 +67,78 @@ pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> 
 
 /// `CreateImage` from an instance.
 pub async fn create(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let details: CreateImageDetails = request.json()?;
-    let instance_id = match (&details.instance_id, &details.image_source_details) {
-        (Some(id), None) => id.clone(),
-        (None, Some(_)) => return Err(ApiError::method_not_implemented("CreateImage by import")),
-        (Some(_), Some(_)) => {
-            return Err(ApiError::invalid_parameter(
-                "imageSourceDetails",
-                "must not be given together with instanceId",
+    let Capture { image, instance, was_running, batch } =
+        Capture::prepare(&context, request.json()?).await?;
+    let settings = &context.region.config.capture;
+    let job = CaptureImage::new(&image, &instance, was_running, context.now, settings);
+    let reply = Reply::ok(&image.resource)?.etag(image.etag());
+    match super::submit_visible(&context, job, batch, reply).await {
+        // Somebody else was first.
+        Err(error) if error.code == ErrorCode::Conflict => Err(ApiError::image_conflict()),
+        other => other,
+    }
+}
+
+/// A capture that was checked: everything it will write, put together before anything is written.
+pub struct Capture {
+    /// The image, PROVISIONING.
+    pub image: Versioned<ImageRecord>,
+    /// The instance, locked.
+    pub instance: Versioned<InstanceRecord>,
+    /// Whether it runs, and will again.
+    pub was_running: bool,
+    /// Both; fails if the instance has changed meanwhile.
+    pub batch: Batch,
+}
+
+impl Capture {
+    /// Checks what was asked for and chooses what was not.
+    pub async fn prepare(context: &Context, details: CreateImageDetails) -> Result<Self, ApiError> {
+        let instance_id = instance_of(&details)?;
+        identity::compartment_exists(context, &details.compartment_id).await?;
+        let mut instance = instances::load(context, &instance_id).await?;
+        let was_running = may_be_captured(&instance)?;
+        let base = base_of(context, instance.resource.image_id.as_ref()).await?;
+        if !base.create_image_allowed {
+            return Err(ApiError::new(
+                ErrorCode::NotAllowed,
+                "instances of this image may not be made into images",
             ));
         }
-        (None, None) => return Err(ApiError::missing_parameter("instanceId")),
-    };
-    identity::compartment_exists(&context, &details.compartment_id).await?;
-    let mut instance = instances::load(&context, &instance_id).await?;
+        let volume = super::load::<BootVolumeRecord>(context, &instance.boot_volume_id).await?;
+        let image = new_image(context, details, base, volume.size_bytes).await?;
+        instance.value.capturing = Some(image.resource.id.clone());
+        // Of a stopped instance too, until its disk is sealed: nobody may start it meanwhile.
+        instance.value.resource.lifecycle_state = InstanceState::CreatingImage;
+        let image = Versioned::first(image);
+        let batch = Batch::new().create(&image).replace(&instance);
+        Ok(Self { image, instance, was_running, batch })
+    }
+}
+
+fn instance_of(details: &CreateImageDetails) -> Result<Ocid, ApiError> {
+    match (&details.instance_id, &details.image_source_details) {
+        (Some(id), None) => Ok(id.clone()),
+        (None, Some(_)) => Err(ApiError::method_not_implemented("CreateImage by import")),
+        (Some(_), Some(_)) => Err(ApiError::invalid_parameter(
+            "imageSourceDetails",
+            "must not be given together with instanceId",
+        )),
+        (None, None) => Err(ApiError::missing_parameter("instanceId")),
+    }
+}
+
+/// Whether the instance runs; refuses one that cannot be captured now.
+fn may_be_captured(instance: &InstanceRecord) -> Result<bool, ApiError> {
+    let id = &instance.resource.id;
     if instance.capturing.is_some() {
         return Err(ApiError::image_conflict());
     }
-    let was_running = match instance.resource.lifecycle_state {
-        InstanceState::Running => true,
-        InstanceState::Stopped => false,
-        InstanceState::CreatingImage => return Err(ApiError::image_conflict()),
-        InstanceState::Terminating | InstanceState::Terminated => {
-            return Err(ApiError::incorrect_state(format!(
-                "instance {instance_id} is terminated: an image can be made of a RUNNING or STOPPED instance"
-            )));
-        }
-        _ => return Err(ApiError::instance_busy(&instance_id)),
-    };
-    let base = base_of(&context, &instance.resource.image_id).await?;
-    if !base.create_image_allowed() {
-        return Err(ApiError::new(
-            calotype_api::ErrorCode::NotAllowed,
-            "instances of this image may not be made into images",
-        ));
-    }
-    let volume = super::load::<crate::records::BootVolumeRecord>(&context, &instance.boot_volume_id).await?;
-    let image = new_image(&context, details, &instance.resource, &base, volume.size_bytes).await?;
-    instance.value.capturing = Some(image.resource.id.clone());
-    // Of a stopped instance too, until its disk is sealed: nobody may start it meanwhile.
-    instance.value.resource.lifecycle_state = InstanceState::CreatingImage;
-    let job = CaptureImage::new(&image, &instance, was_running, context.now, &context.region.config.capture);
-    let image = Versioned::first(image);
-    let batch = Batch::new().create(&image).replace(&instance);
-    let reply = Reply::ok(&image.resource)?.etag(image.etag());
-    match super::submit_visible(&context, job, batch, reply).await {
-        Err(error) if error.code == calotype_api::ErrorCode::Conflict => Err(ApiError::image_conflict()),
-        other => other,
+    match instance.resource.lifecycle_state {
+        InstanceState::Running => Ok(true),
+        InstanceState::Stopped => Ok(false),
+        InstanceState::Terminated => Err(ApiError::not_authorized_or_not_found()),
+        _ => Err(ApiError::instance_busy(id)),
     }
 }
 
@@ -128,20 +153,14 @@ struct Base {
     compatible_shapes: Vec<String>,
 }
 
-impl Base {
-    fn create_image_allowed(&self) -> bool {
-        self.create_image_allowed
-    }
-}
-
-async fn base_of(context: &Context, id: &Option<Ocid>) -> Result<Base, ApiError> {
+async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError> {
     let record = match id {
         Some(id) => context.region.db.get::<ImageRecord>(id.as_str()).await?,
         None => None,
     };
     Ok(record.map_or_else(
         || Base {
-            id: id.clone(),
+            id: id.cloned(),
             create_image_allowed: true,
             operating_system: "Custom".into(),
             operating_system_version: "Custom".into(),
@@ -150,7 +169,7 @@ async fn base_of(context: &Context, id: &Option<Ocid>) -> Result<Base, ApiError>
             compatible_shapes: super::shapes::all_names(),
         },
         |record| Base {
-            id: id.clone(),
+            id: id.cloned(),
             create_image_allowed: record.resource.create_image_allowed,
             operating_system: record.resource.operating_system.clone(),
             operating_system_version: record.resource.operating_system_version.clone(),
@@ -164,8 +183,7 @@ async fn base_of(context: &Context, id: &Option<Ocid>) -> Result<Base, ApiError>
 async fn new_image(
     context: &Context,
     details: CreateImageDetails,
-    instance: &calotype_api::instances::Instance,
-    base: &Base,
+    base: Base,
     size_bytes: u64,
 ) -> Result<ImageRecord, ApiError> {
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
@@ -176,14 +194,14 @@ async fn new_image(
     // An omitted launch mode keeps the options the base really has; a given one, even the same,
     // resets them to its preset. That is what OCI does.
     let (launch_mode, launch_options) = match details.launch_mode {
-        None | Some(LaunchMode::Custom) => (base.launch_mode, base.launch_options.clone()),
+        None | Some(LaunchMode::Custom) => (base.launch_mode, base.launch_options),
         Some(mode) => (mode, keep_firmware(preset(mode), &base.launch_options)),
     };
     Ok(ImageRecord {
         resource: Image {
             id: context.region.new_id("image"),
             agent_features: None,
-            base_image_id: base.id.clone(),
+            base_image_id: base.id,
             billable_size_in_gbs: None,
             compartment_id: Some(details.compartment_id),
             create_image_allowed: true,
@@ -194,18 +212,14 @@ async fn new_image(
             launch_options,
             lifecycle_state: ImageState::Provisioning,
             listing_type: ListingType::None,
-            operating_system: base.operating_system.clone(),
-            operating_system_version: base.operating_system_version.clone(),
+            operating_system: base.operating_system,
+            operating_system_version: base.operating_system_version,
             size_in_mbs: None,
             time_created: context.now.into(),
         },
         manifest: None,
         size_bytes,
-        compatible_shapes: if instance.image_id.is_some() {
-            base.compatible_shapes.clone()
-        } else {
-            super::shapes::all_names()
-        },
+        compatible_shapes: base.compatible_shapes,
     })
 }
 

@@ -14,7 +14,7 @@ use crate::records::InstanceRecord;
 mod launch;
 mod metadata_limits;
 
-pub use launch::launch;
+pub use launch::{Launch, launch};
 pub use metadata_limits::{PUBLIC_TCP_PORTS, public_tcp_ports};
 
 /// The instance with that id, whatever its state.
@@ -75,7 +75,8 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         resource.instance_options = options;
     }
     if let Some(config) = details.availability_config {
-        resource.availability_config.is_live_migration_preferred = config.is_live_migration_preferred;
+        resource.availability_config.is_live_migration_preferred =
+            config.is_live_migration_preferred;
         resource.availability_config.recovery_action = config.recovery_action;
     }
     if let Some(config) = details.agent_config {
@@ -111,9 +112,10 @@ pub async fn action(context: Context, request: Request) -> Result<Reply, ApiErro
     let id = instance.resource.id.clone();
     let next = match (instance.resource.lifecycle_state, action) {
         (InstanceState::Stopped, Action::Start) => InstanceState::Starting,
-        (InstanceState::Running, Action::Stop | Action::SoftStop | Action::Reset | Action::SoftReset) => {
-            InstanceState::Stopping
-        }
+        (
+            InstanceState::Running,
+            Action::Stop | Action::SoftStop | Action::Reset | Action::SoftReset,
+        ) => InstanceState::Stopping,
         (state @ (InstanceState::Running | InstanceState::Stopped), _) => {
             return Err(ApiError::incorrect_state(format!(
                 "instance {id} is {state}: {action} is not possible"

@@ -112,9 +112,9 @@ fn instance_document(config: &Config, instance: &Instance, hostname: &str) -> Va
 fn state_in_title_case(state: InstanceState) -> String {
     let word = state.as_str().replace('_', " ").to_lowercase();
     let mut characters = word.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 #[cfg(test)]

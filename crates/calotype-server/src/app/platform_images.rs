@@ -5,6 +5,8 @@
 
 use calotype_api::error::ApiError;
 use calotype_api::images::{Firmware, Image, ImageState, LaunchMode, ListingType};
+use calotype_api::tags::{DefinedTags, FreeformTags};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, images, measured, shapes};
@@ -12,7 +14,7 @@ use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::register_platform_image::RegisterPlatformImage;
 use crate::records::{ImageRecord, PLATFORM_IMAGES};
-
+use crate::region::Region;
 
 /// Body of `RegisterPlatformImage`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,8 +37,12 @@ pub struct RegisterPlatformImageDetails {
 pub async fn register(context: Context, request: Request) -> Result<Reply, ApiError> {
     let details: RegisterPlatformImageDetails = request.json()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if details.file.is_empty() || details.file.starts_with('.') || !details.file.bytes().all(plain) {
-        return Err(ApiError::invalid_parameter("file", "must be a file name: letters, digits, - _ ."));
+    if details.file.is_empty() || details.file.starts_with('.') || !details.file.bytes().all(plain)
+    {
+        return Err(ApiError::invalid_parameter(
+            "file",
+            "must be a file name: letters, digits, - _ .",
+        ));
     }
     let name = measured("displayName", details.display_name.clone())?;
     let disk = context.region.paths.platform_images().join(format!("{}.raw", details.file));
@@ -45,7 +51,10 @@ pub async fn register(context: Context, request: Request) -> Result<Reply, ApiEr
         _ => {
             return Err(ApiError::invalid_parameter(
                 "file",
-                format!("{} is not there: build it with `calotype platform-image build`", disk.display()),
+                format!(
+                    "{} is not there: build it with `calotype platform-image build`",
+                    disk.display()
+                ),
             ));
         }
     };
@@ -55,38 +64,48 @@ pub async fn register(context: Context, request: Request) -> Result<Reply, ApiEr
             return Ok(Reply::ok(&existing.resource)?.etag(existing.etag()));
         }
     }
+    let tenancy = &context.principal.tenancy;
+    let file = details.file.clone();
+    let record = Versioned::first(new_record(&context.region, details, size_bytes, context.now)?);
+    let job = RegisterPlatformImage::new(&record, file, tenancy);
+    let batch = Batch::new().create(&record);
+    let reply = Reply::ok(&record.resource)?.etag(record.etag());
+    super::submit_visible(&context, job, batch, reply).await
+}
+
+/// The image that a disk of so many bytes becomes.
+pub fn new_record(
+    region: &Region,
+    details: RegisterPlatformImageDetails,
+    size_bytes: u64,
+    now: Timestamp,
+) -> Result<ImageRecord, ApiError> {
     let mut launch_options = images::preset(LaunchMode::Paravirtualized);
     launch_options.firmware = Some(details.firmware);
-    let record = Versioned::first(ImageRecord {
+    let version = details.operating_system_version;
+    Ok(ImageRecord {
         resource: Image {
-            id: context.region.new_global_id("image"),
+            id: region.new_global_id("image"),
             agent_features: None,
             base_image_id: None,
             billable_size_in_gbs: None,
             compartment_id: None,
             create_image_allowed: true,
-            defined_tags: calotype_api::tags::DefinedTags::new(),
-            display_name: name,
-            freeform_tags: calotype_api::tags::FreeformTags::new(),
+            defined_tags: DefinedTags::new(),
+            display_name: measured("displayName", details.display_name)?,
+            freeform_tags: FreeformTags::new(),
             // As OCI's own: they report NATIVE and are paravirtualised.
             launch_mode: LaunchMode::Native,
             launch_options,
             lifecycle_state: ImageState::Provisioning,
             listing_type: ListingType::None,
             operating_system: measured("operatingSystem", details.operating_system)?,
-            operating_system_version: measured(
-                "operatingSystemVersion",
-                details.operating_system_version,
-            )?,
+            operating_system_version: measured("operatingSystemVersion", version)?,
             size_in_mbs: None,
-            time_created: context.now.into(),
+            time_created: now.into(),
         },
         manifest: None,
         size_bytes,
         compatible_shapes: shapes::all_names(),
-    });
-    let job = RegisterPlatformImage::new(&record, details.file, &context.principal.tenancy);
-    let batch = Batch::new().create(&record);
-    let reply = Reply::ok(&record.resource)?.etag(record.etag());
-    super::submit_visible(&context, job, batch, reply).await
+    })
 }

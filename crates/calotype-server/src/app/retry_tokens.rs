@@ -76,7 +76,9 @@ impl RetryToken {
             db.apply(Batch::new().delete(&record)).await?;
             return Ok(None);
         }
-        if record.value.fingerprint != self.fingerprint || resource_is_gone(db, &record.value).await? {
+        if record.value.fingerprint != self.fingerprint
+            || resource_is_gone(db, &record.value).await?
+        {
             return Err(ApiError::invalidated_retry_token());
         }
         let RetryRecord { body, etag, work_request, .. } = record.value;

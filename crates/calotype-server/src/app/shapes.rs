@@ -30,17 +30,15 @@ pub fn all_names() -> Vec<String> {
 
 /// The shape of that name.
 pub fn find(name: &str) -> Result<&'static Shape, ApiError> {
-    CATALOGUE
-        .iter()
-        .find(|shape| shape.shape == name)
-        .ok_or_else(|| {
-            ApiError::new(ErrorCode::NotAuthorizedOrNotFound, format!("shape {name} not found"))
-        })
+    CATALOGUE.iter().find(|shape| shape.shape == name).ok_or_else(|| {
+        ApiError::new(ErrorCode::NotAuthorizedOrNotFound, format!("shape {name} not found"))
+    })
 }
 
 /// `ListShapes`.
 pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
-    super::identity::compartment_exists(&context, &request.required_query("compartmentId")?).await?;
+    super::identity::compartment_exists(&context, &request.required_query("compartmentId")?)
+        .await?;
     let image = match request.query::<calotype_api::ocid::Ocid>("imageId")? {
         Some(id) => Some(images::load(&context, &id).await?),
         None => None,
@@ -62,11 +60,8 @@ pub fn configure(
     asked: Option<&LaunchInstanceShapeConfigDetails>,
 ) -> Result<InstanceShapeConfig, ApiError> {
     let flexible = shape.is_flexible.unwrap_or(false);
-    let (ocpus, memory) = if flexible {
-        flexible_size(shape, asked)?
-    } else {
-        fixed_size(shape, asked)?
-    };
+    let (ocpus, memory) =
+        if flexible { flexible_size(shape, asked)? } else { fixed_size(shape, asked)? };
     Ok(InstanceShapeConfig {
         baseline_ocpu_utilization: asked.and_then(|asked| asked.baseline_ocpu_utilization),
         local_disks: Some(shape.local_disks.unwrap_or(0)),
@@ -85,13 +80,17 @@ fn fixed_size(
     asked: Option<&LaunchInstanceShapeConfigDetails>,
 ) -> Result<(f64, f64), ApiError> {
     let (ocpus, memory) = (shape.ocpus.unwrap_or(1.0), shape.memory_in_gbs.unwrap_or(1.0));
-    let differs = |asked: Option<f64>, has: f64| asked.is_some_and(|asked| (asked - has).abs() > 1e-9);
+    let differs =
+        |asked: Option<f64>, has: f64| asked.is_some_and(|asked| (asked - has).abs() > 1e-9);
     if let Some(asked) = asked
         && (differs(asked.ocpus, ocpus) || differs(asked.memory_in_gbs, memory))
     {
         return Err(ApiError::invalid_parameter(
             "shapeConfig",
-            &format!("{} is not a flexible shape: it has {ocpus} OCPUs and {memory} GB", shape.shape),
+            &format!(
+                "{} is not a flexible shape: it has {ocpus} OCPUs and {memory} GB",
+                shape.shape
+            ),
         ));
     }
     Ok((ocpus, memory))
@@ -122,7 +121,12 @@ fn flexible_size(
         Some((per_ocpu * ocpus).min(options.max_in_g_bs.unwrap_or(f64::MAX)))
     });
     let least = options.min_per_ocpu_in_gbs.unwrap_or(1.0) * ocpus;
-    between("shapeConfig.memoryInGBs", memory, Some(least.max(options.min_in_g_bs.unwrap_or(1.0))), most)?;
+    between(
+        "shapeConfig.memoryInGBs",
+        memory,
+        Some(least.max(options.min_in_g_bs.unwrap_or(1.0))),
+        most,
+    )?;
     Ok((ocpus, memory))
 }
 

@@ -77,7 +77,9 @@ impl CaptureImage {
             was_running,
             shutdown_seconds: config.shutdown_seconds,
             timeout_seconds: config.timeout_seconds,
-            deadline: now.saturating_add(SignedDuration::from_secs(timeout)).unwrap_or(Timestamp::MAX),
+            deadline: now
+                .saturating_add(SignedDuration::from_secs(timeout))
+                .unwrap_or(Timestamp::MAX),
             sealed: Vec::new(),
             top: None,
         }
@@ -100,11 +102,31 @@ impl Workflow for CaptureImage {
     const NAME: &'static str = "capture_image";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "lock", weight: 1, run: |_| Box::pin(async { Ok(()) }), undo: Some(|context| Box::pin(unlock(context))) },
-        Step { name: "shut down", weight: 20, run: |context| Box::pin(shut_down(context)), undo: None },
-        Step { name: "seal", weight: 2, run: |context| Box::pin(seal(context)), undo: Some(|context| Box::pin(unseal(context))) },
+        Step {
+            name: "lock",
+            weight: 1,
+            run: |_| Box::pin(async { Ok(()) }),
+            undo: Some(|context| Box::pin(unlock(context))),
+        },
+        Step {
+            name: "shut down",
+            weight: 20,
+            run: |context| Box::pin(shut_down(context)),
+            undo: None,
+        },
+        Step {
+            name: "seal",
+            weight: 2,
+            run: |context| Box::pin(seal(context)),
+            undo: Some(|context| Box::pin(unseal(context))),
+        },
         Step { name: "restart", weight: 7, run: |context| Box::pin(restart(context)), undo: None },
-        Step { name: "commit", weight: 65, run: |context| Box::pin(commit_sealed(context)), undo: None },
+        Step {
+            name: "commit",
+            weight: 65,
+            run: |context| Box::pin(commit_sealed(context)),
+            undo: None,
+        },
         Step { name: "shorten", weight: 3, run: |context| Box::pin(shorten(context)), undo: None },
         Step { name: "publish", weight: 2, run: |context| Box::pin(publish(context)), undo: None },
     ];
@@ -112,7 +134,10 @@ impl Workflow for CaptureImage {
     fn deadline(&self) -> Option<Deadline> {
         let failure = ApiError::new(
             ErrorCode::InternalServerError,
-            format!("The image was not complete after {} seconds and was given up", self.timeout_seconds),
+            format!(
+                "The image was not complete after {} seconds and was given up",
+                self.timeout_seconds
+            ),
         );
         Some(Deadline { at: self.deadline, failure })
     }
@@ -167,7 +192,10 @@ async fn seal(context: &mut Context) -> Result<(), StepError> {
     }
     let (files, name) = (volume.value.clone(), top.clone());
     let paths = region.paths.clone();
-    blocking("The overlay could not be created", move || volumes::create_layer(&paths, &files, &name)).await?;
+    blocking("The overlay could not be created", move || {
+        volumes::create_layer(&paths, &files, &name)
+    })
+    .await?;
     volume.value.layers.insert(0, top);
     context.write(Batch::new().replace(&volume));
     Ok(())
@@ -176,9 +204,8 @@ async fn seal(context: &mut Context) -> Result<(), StepError> {
 /// The name after the highest in use; names are never used twice, because a file of a capture that
 /// failed may still be there.
 fn next_layer(layers: &[String]) -> String {
-    let number = |name: &String| {
-        name.strip_prefix("overlay-")?.strip_suffix(".qcow2")?.parse::<u64>().ok()
-    };
+    let number =
+        |name: &String| name.strip_prefix("overlay-")?.strip_suffix(".qcow2")?.parse::<u64>().ok();
     let highest = layers.iter().filter_map(number).max().unwrap_or(0);
     format!("overlay-{}.qcow2", highest + 1)
 }
@@ -227,10 +254,8 @@ async fn commit_sealed(context: &mut Context) -> Result<(), StepError> {
     let sealed = context.state.sealed.clone();
     let (paths, files, base) = (region.paths.clone(), volume.value.clone(), volume.base);
     let open = move || {
-        volumes::open_layers(&paths, &files, &sealed)?.ok_or_else(|| Error::Missing {
-            kind: "overlay",
-            id: files.resource.id.to_string(),
-        })
+        volumes::open_layers(&paths, &files, &sealed)?
+            .ok_or_else(|| Error::Missing { kind: "overlay", id: files.resource.id.to_string() })
     };
     let committed = commit(context, open, Some(base)).await?;
     let mut image = image(&region, &context.state.image_id).await?;
@@ -306,9 +331,13 @@ mod tests {
 
     #[test]
     fn a_new_layer_has_a_name_that_none_in_the_chain_has() {
-        let layers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let layers =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(next_layer(&layers(&["overlay-1.qcow2"])), "overlay-2.qcow2");
-        assert_eq!(next_layer(&layers(&["overlay-9.qcow2", "overlay-10.qcow2"])), "overlay-11.qcow2");
+        assert_eq!(
+            next_layer(&layers(&["overlay-9.qcow2", "overlay-10.qcow2"])),
+            "overlay-11.qcow2"
+        );
         assert_eq!(next_layer(&[]), "overlay-1.qcow2");
     }
 }

@@ -40,7 +40,9 @@ pub(super) async fn now(region: &Arc<Region>) -> Result<(), StepError> {
         // Begun before the roots are read: what is committed from here on is safe anyway.
         let collection = region.store.begin_collection();
         let roots = runtime.block_on(roots(&region))?;
-        collection.run(&roots).map_err(|error| StepError::retry("Space could not be collected", &error))
+        collection
+            .run(&roots)
+            .map_err(|error| StepError::retry("Space could not be collected", &error))
     });
     match collected.await {
         Ok(Ok(collected)) => {

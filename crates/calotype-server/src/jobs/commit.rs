@@ -30,7 +30,8 @@ where
 {
     let region = Arc::clone(&context.environment);
     let given_up = GiveUpOnDrop(Arc::new(AtomicBool::new(false)));
-    let progress = Follow { progress: context.progress_handle(), given_up: Arc::clone(&given_up.0) };
+    let progress =
+        Follow { progress: context.progress_handle(), given_up: Arc::clone(&given_up.0) };
     let work = tokio::task::spawn_blocking(move || {
         let disk = open()?;
         Ok::<_, Error>(region.store.commit(&*disk, base, &progress)?)

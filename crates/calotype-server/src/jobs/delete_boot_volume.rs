@@ -1,4 +1,4 @@
-//! Delete a boot volume that no instance uses.
+//! Delete a boot volume that no instance uses. It only goes forward: undoing is to finish it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use calotype_api::work_requests::ActionType;
 use serde::{Deserialize, Serialize};
 
 use super::records::volume;
-use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, resource, seed};
+use super::{
+    Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, resource, seed,
+};
 use crate::db::Batch;
 use crate::records::BootVolumeRecord;
 use crate::region::Region;
@@ -33,7 +35,8 @@ impl DeleteBootVolume {
 
 impl Seeded for DeleteBootVolume {
     fn seed(&self, region: &Region) -> Seed {
-        let resources = vec![resource("bootVolume", "bootVolumes", ActionType::Deleted, &self.volume_id)];
+        let resources =
+            vec![resource("bootVolume", "bootVolumes", ActionType::Deleted, &self.volume_id)];
         seed(region, "Delete Boot Volume", &self.compartment_id, resources)
     }
 }
@@ -44,8 +47,13 @@ impl Workflow for DeleteBootVolume {
     const NAME: &'static str = "delete_boot_volume";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "remove", weight: 9, run: |context| Box::pin(remove(context)), undo: None },
-        Step { name: "collect", weight: 1, run: |context| Box::pin(collect_base(context)), undo: None },
+        Step { name: "remove", weight: 9, run: |context| Box::pin(remove(context)), undo: Some(|context| Box::pin(remove(context))) },
+        Step {
+            name: "collect",
+            weight: 1,
+            run: |context| Box::pin(collect_base(context)),
+            undo: None,
+        },
     ];
 }
 
@@ -55,7 +63,10 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut volume = volume(&region, &context.state.volume_id).await?;
     let files = volume.value.clone();
-    blocking("The boot volume could not be removed", move || volumes::remove(&region.paths, &files)).await?;
+    blocking("The boot volume could not be removed", move || {
+        volumes::remove(&region.paths, &files)
+    })
+    .await?;
     volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
     context.write(Batch::new().replace(&volume));
     Ok(())

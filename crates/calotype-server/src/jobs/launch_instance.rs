@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::{Seeded, Step, StepContext, StepError, Workflow, blocking, resource, seed};
 use crate::app::network;
 use crate::db::{Batch, Versioned};
-use crate::jobs::records::{instance, volume_of};
 use crate::jobs::Seed;
+use crate::jobs::records::{instance, volume_of};
 use crate::records::InstanceRecord;
 use crate::region::Region;
 use crate::volumes;
@@ -40,7 +40,8 @@ impl LaunchInstance {
 
 impl Seeded for LaunchInstance {
     fn seed(&self, region: &Region) -> Seed {
-        let resources = vec![resource("instance", "instances", ActionType::Created, &self.instance_id)];
+        let resources =
+            vec![resource("instance", "instances", ActionType::Created, &self.instance_id)];
         seed(region, "Launch Instance", &self.compartment_id, resources)
     }
 }
@@ -51,9 +52,24 @@ impl Workflow for LaunchInstance {
     const NAME: &'static str = "launch_instance";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "reserve", weight: 1, run: |_| Box::pin(async { Ok(()) }), undo: Some(|context| Box::pin(release(context))) },
-        Step { name: "create boot volume", weight: 10, run: |context| Box::pin(create_volume(context)), undo: Some(|context| Box::pin(remove_volume(context))) },
-        Step { name: "start guest", weight: 80, run: |context| Box::pin(start(context)), undo: Some(|context| Box::pin(stop(context))) },
+        Step {
+            name: "reserve",
+            weight: 1,
+            run: |_| Box::pin(async { Ok(()) }),
+            undo: Some(|context| Box::pin(release(context))),
+        },
+        Step {
+            name: "create boot volume",
+            weight: 10,
+            run: |context| Box::pin(create_volume(context)),
+            undo: Some(|context| Box::pin(remove_volume(context))),
+        },
+        Step {
+            name: "start guest",
+            weight: 80,
+            run: |context| Box::pin(start(context)),
+            undo: Some(|context| Box::pin(stop(context))),
+        },
         Step { name: "publish", weight: 9, run: |context| Box::pin(publish(context)), undo: None },
     ];
 }
@@ -90,7 +106,10 @@ async fn remove_volume(context: &mut Context) -> Result<(), StepError> {
     volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
     volume.value.instance_id = None;
     context.write(Batch::new().replace(&volume));
-    blocking("The boot volume could not be removed", move || volumes::remove(&region.paths, &volume)).await
+    blocking("The boot volume could not be removed", move || {
+        volumes::remove(&region.paths, &volume)
+    })
+    .await
 }
 
 async fn start(context: &mut Context) -> Result<(), StepError> {
@@ -144,7 +163,10 @@ async fn release(context: &mut Context) -> Result<(), StepError> {
     let mut instance = load(context).await?;
     network::release_vnic(&region.db, &instance.vnic_id).await?;
     let directory = crate::guests::machine_directory(&region.paths, &instance);
-    blocking("The guest's directory could not be removed", move || volumes::remove_tree(&directory)).await?;
+    blocking("The guest's directory could not be removed", move || {
+        volumes::remove_tree(&directory)
+    })
+    .await?;
     instance.value.resource.lifecycle_state = InstanceState::Terminated;
     context.write(Batch::new().replace(&instance));
     Ok(())

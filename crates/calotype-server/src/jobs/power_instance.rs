@@ -94,7 +94,8 @@ impl PowerInstance {
 
 impl Seeded for PowerInstance {
     fn seed(&self, region: &Region) -> Seed {
-        let resources = vec![resource("instance", "instances", ActionType::Updated, &self.instance_id)];
+        let resources =
+            vec![resource("instance", "instances", ActionType::Updated, &self.instance_id)];
         seed(region, &format!("{} Instance", self.action), &self.compartment_id, resources)
     }
 }
@@ -105,8 +106,18 @@ impl Workflow for PowerInstance {
     const NAME: &'static str = "power_instance";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "stop guest", weight: 50, run: |context| Box::pin(stop(context)), undo: Some(|context| Box::pin(settle(context))) },
-        Step { name: "start guest", weight: 45, run: |context| Box::pin(start(context)), undo: None },
+        Step {
+            name: "stop guest",
+            weight: 50,
+            run: |context| Box::pin(stop(context)),
+            undo: Some(|context| Box::pin(settle(context))),
+        },
+        Step {
+            name: "start guest",
+            weight: 45,
+            run: |context| Box::pin(start(context)),
+            undo: None,
+        },
         Step { name: "publish", weight: 5, run: |context| Box::pin(settle(context)), undo: None },
     ];
 }
@@ -119,7 +130,11 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
     }
     let region = Arc::clone(&context.environment);
     let instance = instance(&region, &context.state.instance_id).await?;
-    let grace = context.state.action.is_soft().then(|| Duration::from_secs(context.state.soft_stop_seconds));
+    let grace = context
+        .state
+        .action
+        .is_soft()
+        .then(|| Duration::from_secs(context.state.soft_stop_seconds));
     let _lock = region.guests.lock(&context.state.instance_id).await;
     region
         .guests

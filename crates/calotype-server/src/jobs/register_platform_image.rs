@@ -46,7 +46,12 @@ impl Workflow for RegisterPlatformImage {
     const NAME: &'static str = "register_platform_image";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "reserve", weight: 1, run: |_| Box::pin(async { Ok(()) }), undo: Some(|context| Box::pin(discard(context))) },
+        Step {
+            name: "reserve",
+            weight: 1,
+            run: |_| Box::pin(async { Ok(()) }),
+            undo: Some(|context| Box::pin(discard(context))),
+        },
         Step { name: "commit", weight: 95, run: |context| Box::pin(read(context)), undo: None },
         Step { name: "publish", weight: 4, run: |context| Box::pin(publish(context)), undo: None },
     ];

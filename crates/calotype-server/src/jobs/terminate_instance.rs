@@ -1,4 +1,7 @@
-//! Terminate: power off, give back addresses, remove or keep the boot volume. Always goes forward.
+//! Terminate: power off, give back addresses, remove or keep the boot volume.
+//!
+//! It only goes forward: an instance that has lost its address or its disk cannot be given back, so
+//! undoing a termination that failed is to finish it.
 
 use std::sync::Arc;
 
@@ -9,7 +12,9 @@ use calotype_api::work_requests::ActionType;
 use serde::{Deserialize, Serialize};
 
 use super::records::{instance, volume_of};
-use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, resource, seed};
+use super::{
+    Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, resource, seed,
+};
 use crate::app::network;
 use crate::db::Batch;
 use crate::records::InstanceRecord;
@@ -37,7 +42,8 @@ impl TerminateInstance {
 
 impl Seeded for TerminateInstance {
     fn seed(&self, region: &Region) -> Seed {
-        let resources = vec![resource("instance", "instances", ActionType::Deleted, &self.instance_id)];
+        let resources =
+            vec![resource("instance", "instances", ActionType::Deleted, &self.instance_id)];
         seed(region, "Terminate Instance", &self.compartment_id, resources)
     }
 }
@@ -48,9 +54,17 @@ impl Workflow for TerminateInstance {
     const NAME: &'static str = "terminate_instance";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "stop guest", weight: 50, run: |context| Box::pin(stop(context)), undo: None },
+        Step { name: "stop guest",
+            weight: 50,
+            run: |context| Box::pin(stop(context)),
+            undo: Some(|context| Box::pin(finish(context))) },
         Step { name: "remove", weight: 40, run: |context| Box::pin(remove(context)), undo: None },
-        Step { name: "collect", weight: 10, run: |context| Box::pin(collect_base(context)), undo: None },
+        Step {
+            name: "collect",
+            weight: 10,
+            run: |context| Box::pin(collect_base(context)),
+            undo: None,
+        },
     ];
 }
 
@@ -67,18 +81,29 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
         .map_err(|error| StepError::retry("The guest could not be stopped", &error))
 }
 
+async fn finish(context: &mut Context) -> Result<(), StepError> {
+    stop(context).await?;
+    remove(context).await
+}
+
 async fn remove(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut instance = instance(&region, &context.state.instance_id).await?;
     let mut volume = volume_of(&region, &instance).await?;
     network::release_vnic(&region.db, &instance.vnic_id).await?;
     let directory = crate::guests::machine_directory(&region.paths, &instance);
-    blocking("The guest's directory could not be removed", move || volumes::remove_tree(&directory)).await?;
+    blocking("The guest's directory could not be removed", move || {
+        volumes::remove_tree(&directory)
+    })
+    .await?;
     volume.value.instance_id = None;
     if !context.state.preserve_boot_volume {
         volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
         let (region, volume) = (Arc::clone(&region), volume.value.clone());
-        blocking("The boot volume could not be removed", move || volumes::remove(&region.paths, &volume)).await?;
+        blocking("The boot volume could not be removed", move || {
+            volumes::remove(&region.paths, &volume)
+        })
+        .await?;
     }
     instance.value.resource.lifecycle_state = InstanceState::Terminated;
     context.write(Batch::new().replace(&instance).replace(&volume));

@@ -79,7 +79,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn scratch_directory() -> anyhow::Result<PathBuf> {
     let output = Command::new("mktemp").args(["-d", "-t", "calotype-XXXXXX"]).output()?;
     if !output.status.success() {
-        bail!("cannot make a scratch directory: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "cannot make a scratch directory: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
@@ -104,11 +107,16 @@ async fn act(scratch: &Path) -> anyhow::Result<String> {
     let key = guest::make_key(scratch)?;
 
     let platform = ledger
-        .step("prepare the tiny platform image", platform_image::build(scratch, &client, Recipe::Tiny))
+        .step(
+            "prepare the tiny platform image",
+            platform_image::build(scratch, &client, Recipe::Tiny),
+        )
         .await?;
     let builder = Guest::launch(&client, "builder", &platform.id, SHAPE, &key);
     let builder = ledger.step("launch an instance, to SSH", builder).await?;
-    ledger.step("customise it over SSH: a file, a user, an executable", builder.run(CUSTOMISE)).await?;
+    ledger
+        .step("customise it over SSH: a file, a user, an executable", builder.run(CUSTOMISE))
+        .await?;
     let down = Instant::now();
     let image = ledger.step("create a custom image of it", capture(&client, &builder)).await?;
     ledger.step("the instance is back, by SSH", builder.reachable()).await?;
@@ -201,8 +209,7 @@ impl Drop for Service {
 
 async fn start(scratch: &Path, port: u16) -> anyhow::Result<Service> {
     let paths = Paths::new(scratch);
-    let options =
-        Options { region: "demo-1".into(), domain: "calotype.localhost".into(), port };
+    let options = Options { region: "demo-1".into(), domain: "calotype.localhost".into(), port };
     init::init(&paths, options).await?;
     let log = std::fs::File::create(scratch.join("serve.log"))?;
     let child = Command::new(std::env::current_exe()?)
@@ -230,14 +237,23 @@ fn go_on(scratch: &Path) {
     let directory = scratch.display();
     println!("The region goes on running. By hand:\n");
     println!("  eval \"$(calotype --directory {directory} env)\"");
-    println!("  oci compute image list --compartment-id $CALOTYPE_TENANCY --query 'data[].\"display-name\"'");
+    println!(
+        "  oci compute image list --compartment-id $CALOTYPE_TENANCY --query 'data[].\"display-name\"'"
+    );
     println!("  calotype instance list");
     println!("  calotype instance ssh copy-1 -i {directory}/demo_key");
     println!("\nTo end it: terminate the instances, stop the service, remove {directory}");
 }
 
 /// A JSON body for a launch.
-fn launch_details(client: &Client, name: &str, image: &str, shape: &str, place: &Place, key: &str) -> Value {
+fn launch_details(
+    client: &Client,
+    name: &str,
+    image: &str,
+    shape: &str,
+    place: &Place,
+    key: &str,
+) -> Value {
     json!({
         "compartmentId": client.tenancy(),
         "availabilityDomain": place.availability_domain,

@@ -72,7 +72,8 @@ fn missing(what: &str, how: impl Into<String>) -> Finding {
 async fn hypervisor() -> Finding {
     match Hypervisor::detect(HypervisorConfig::default()).await {
         Ok(hypervisor) => {
-            let uefi = if hypervisor.has_uefi() { "" } else { "; for UEFI images: apt-get install ovmf" };
+            let uefi =
+                if hypervisor.has_uefi() { "" } else { "; for UEFI images: apt-get install ovmf" };
             let version = hypervisor.qemu_version();
             let found = format!("{version}, {}{uefi}", hypervisor.accelerator());
             match hypervisor.accelerator() {

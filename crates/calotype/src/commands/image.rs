@@ -23,7 +23,8 @@ async fn list(client: &Client) -> anyhow::Result<()> {
     let mut table = render::table(&["NAME", "STATE", "SYSTEM", "DISK", "STORED", "ID"]);
     for image in client.images().await? {
         let size = image.size_in_mbs.map_or_else(String::new, |mib| render::bytes(mib << 20));
-        let stored = image.billable_size_in_gbs.map_or_else(String::new, |gib| format!("{gib} GiB"));
+        let stored =
+            image.billable_size_in_gbs.map_or_else(String::new, |gib| format!("{gib} GiB"));
         table.add_row([
             image.display_name,
             image.lifecycle_state.to_string(),

@@ -29,6 +29,8 @@ pub async fn run(directory: &Path, arguments: Arguments) -> anyhow::Result<()> {
     println!("  tenancy        {}", config.tenancy);
     println!("  administrator  {}", config.administrator);
     println!("\nNext:\n  calotype serve &\n  calotype platform-image build tiny");
-    println!("  eval \"$(calotype env)\"\n  oci compute image list --compartment-id $CALOTYPE_TENANCY");
+    println!(
+        "  eval \"$(calotype env)\"\n  oci compute image list --compartment-id $CALOTYPE_TENANCY"
+    );
     Ok(())
 }

@@ -16,7 +16,9 @@ pub enum Command {
     /// List instances and where SSH reaches them.
     List,
     /// Log into an instance: finds address, port and user by itself.
-    #[command(after_help = "Examples:\n  calotype instance ssh builder\n  calotype instance ssh builder -i ~/.ssh/id_ed25519 -- uname -a")]
+    #[command(
+        after_help = "Examples:\n  calotype instance ssh builder\n  calotype instance ssh builder -i ~/.ssh/id_ed25519 -- uname -a"
+    )]
     Ssh(SshArguments),
 }
 
@@ -82,7 +84,10 @@ async fn ssh(client: &Client, arguments: &SshArguments) -> anyhow::Result<ExitCo
     ssh.arg("-p").arg(address.port().to_string());
     ssh.arg(format!("{}@{}", arguments.user, address.ip())).args(&arguments.command);
     let status = ssh.status().context("cannot run ssh: install openssh-client")?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 async fn find(client: &Client, name: &str) -> anyhow::Result<Instance> {

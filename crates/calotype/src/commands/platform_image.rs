@@ -15,7 +15,9 @@ use crate::render;
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Build a platform image from Debian packages and register it with the running region.
-    #[command(after_help = "Examples:\n  calotype platform-image build tiny\n  calotype platform-image build debian-12")]
+    #[command(
+        after_help = "Examples:\n  calotype platform-image build tiny\n  calotype platform-image build debian-12"
+    )]
     Build {
         /// `tiny` (up in seconds) or `debian-12`.
         recipe: Recipe,

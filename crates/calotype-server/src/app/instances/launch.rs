@@ -2,11 +2,11 @@
 //! started by a workflow.
 
 use calotype_api::boot_volumes::{BootVolume, BootVolumeState};
-use calotype_api::error::ApiError;
+use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{ImageState, LaunchMode, LaunchOptions};
 use calotype_api::instances::{
-    CreateVnicDetails, Instance, InstanceAgentConfig, InstanceAvailabilityConfig, InstanceShapeConfig,
-    InstanceState, LaunchInstanceDetails, RecoveryAction,
+    CreateVnicDetails, Instance, InstanceAgentConfig, InstanceAvailabilityConfig,
+    InstanceShapeConfig, InstanceState, LaunchInstanceDetails, RecoveryAction,
 };
 use calotype_api::ocid::Ocid;
 use calotype_api::sources::{
@@ -34,28 +34,12 @@ const ADDRESS_ATTEMPTS: usize = 8;
 /// `LaunchInstance`.
 pub async fn launch(context: Context, request: Request) -> Result<Reply, ApiError> {
     let details: LaunchInstanceDetails = request.json()?;
-    refuse_unsupported(&details)?;
-    identity::compartment_exists(&context, &details.compartment_id).await?;
-    identity::availability_domain_exists(&context, &details.availability_domain).await?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
-    metadata_limits::check(details.metadata.as_ref(), details.extended_metadata.as_ref())?;
-    let shape = shapes::find(
-        details.shape.as_deref().ok_or_else(|| ApiError::missing_parameter("shape"))?,
-    )?;
-    let shape_config = shapes::configure(shape, details.shape_config.as_ref())?;
-    let source = Source::resolve(&context, &details).await?;
-    source.accepts_shape(&shape.shape)?;
-    context.region.guests.check_capacity(&shape_config)?;
-    let vnic = vnic_details(&details)?;
-
     let mut attempts = ADDRESS_ATTEMPTS;
     loop {
-        let plan = Plan::make(&context, details.clone(), &shape_config, &source, &vnic).await?;
-        match plan.submit(&context).await {
-            // Another launch took the address first; take the next.
-            Err(error) if error.code == calotype_api::ErrorCode::Conflict && attempts > 0 => {
-                attempts -= 1;
-            }
+        let launch = Launch::prepare(&context, details.clone()).await?;
+        match launch.submit(&context).await {
+            // Another launch took the address first, or the image changed: look again.
+            Err(error) if error.code == ErrorCode::Conflict && attempts > 0 => attempts -= 1,
             other => return other,
         }
     }
@@ -152,7 +136,9 @@ impl Source {
 
     async fn volume(context: &Context, id: &Ocid) -> Result<Self, ApiError> {
         let volume = crate::app::load::<BootVolumeRecord>(context, id).await?;
-        if volume.resource.lifecycle_state != BootVolumeState::Available || volume.instance_id.is_some() {
+        if volume.resource.lifecycle_state != BootVolumeState::Available
+            || volume.instance_id.is_some()
+        {
             return Err(ApiError::incorrect_state(format!(
                 "boot volume {id} is {} and attached to {}: it must be AVAILABLE and free",
                 volume.resource.lifecycle_state,
@@ -187,7 +173,7 @@ impl Source {
         match self.image_record() {
             Some(image) if !image.compatible_shapes.iter().any(|name| name == shape) => {
                 Err(ApiError::new(
-                    calotype_api::ErrorCode::InvalidParameter,
+                    ErrorCode::InvalidParameter,
                     format!("Shape {shape} is not valid for image {}.", image.resource.id),
                 ))
             }
@@ -224,20 +210,34 @@ fn boot_volume_size(asked_gib: Option<u64>, image_bytes: u64) -> Result<u64, Api
     Ok(bytes)
 }
 
-/// Everything the launch will write, put together before anything is written.
-struct Plan {
-    instance: InstanceRecord,
-    batch: Batch,
+/// A launch that was checked: everything it will write, put together before anything is written.
+pub struct Launch {
+    /// The instance, PROVISIONING.
+    pub instance: Versioned<InstanceRecord>,
+    /// It, its volume and its network card; fails if what they rest on has changed meanwhile.
+    pub batch: Batch,
 }
 
-impl Plan {
-    async fn make(
+impl Launch {
+    /// Checks what was asked for and chooses what was not.
+    pub async fn prepare(
         context: &Context,
         details: LaunchInstanceDetails,
-        shape_config: &InstanceShapeConfig,
-        source: &Source,
-        vnic: &CreateVnicDetails,
     ) -> Result<Self, ApiError> {
+        refuse_unsupported(&details)?;
+        identity::compartment_exists(context, &details.compartment_id).await?;
+        identity::availability_domain_exists(context, &details.availability_domain).await?;
+        tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+        let metadata = (details.metadata.as_ref(), details.extended_metadata.as_ref());
+        metadata_limits::check(metadata.0, metadata.1)?;
+        let name = details.shape.as_deref();
+        let shape = shapes::find(name.ok_or_else(|| ApiError::missing_parameter("shape"))?)?;
+        let shape_config = shapes::configure(shape, details.shape_config.as_ref())?;
+        let source = Source::resolve(context, &details).await?;
+        source.accepts_shape(&shape.shape)?;
+        context.region.guests.check_capacity(&shape_config)?;
+        let vnic = vnic_details(&details)?;
+
         let id = context.region.new_id("instance");
         let display_name = details.display_name.as_ref().map_or_else(
             || format!("instance{}", context.now.strftime("%Y%m%d%H%M%S")),
@@ -249,26 +249,27 @@ impl Plan {
             display_name: display_name.clone(),
             availability_domain: details.availability_domain.to_string(),
         };
-        let planned = network::plan_vnic(context, &owner, vnic).await?;
-        let (volume_id, volume_batch) = volume_documents(context, &details, source, &id, &display_name);
-        let resource = resource(context, details, id, display_name, shape_config, source, &volume_id)?;
-        let instance = InstanceRecord {
+        let planned = network::plan_vnic(context, &owner, &vnic).await?;
+        let (volume_id, volume_batch) =
+            volume_documents(context, &details, &source, &id, &display_name);
+        let resource =
+            resource(context, details, id, display_name, &shape_config, &source, &volume_id)?;
+        let instance = Versioned::first(InstanceRecord {
             directory: short_name(&resource.id),
             resource,
             boot_volume_id: volume_id,
             vnic_id: planned.vnic_id,
             system_uuid: Uuid::new_v4().to_string(),
             capturing: None,
-        };
-        Ok(Self { instance, batch: planned.batch.and(volume_batch) })
+        });
+        let batch = planned.batch.and(volume_batch).create(&instance);
+        Ok(Self { instance, batch })
     }
 
     async fn submit(self, context: &Context) -> Result<Reply, ApiError> {
-        let instance = Versioned::first(self.instance);
-        let job = LaunchInstance::new(&instance);
-        let batch = self.batch.create(&instance);
-        let reply = Reply::ok(&instance.resource)?.etag(instance.etag());
-        crate::app::submit_visible(context, job, batch, reply).await
+        let job = LaunchInstance::new(&self.instance);
+        let reply = Reply::ok(&self.instance.resource)?.etag(self.instance.etag());
+        crate::app::submit_visible(context, job, self.batch, reply).await
     }
 }
 

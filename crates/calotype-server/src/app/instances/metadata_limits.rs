@@ -24,8 +24,11 @@ pub fn check(
     metadata: Option<&BTreeMap<String, String>>,
     extended: Option<&BTreeMap<String, Value>>,
 ) -> Result<(), ApiError> {
-    let plain: usize =
-        metadata.iter().flat_map(|map| map.iter()).map(|(key, value)| key.len() + value.len()).sum();
+    let plain: usize = metadata
+        .iter()
+        .flat_map(|map| map.iter())
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     let nested: usize = extended
         .iter()
         .flat_map(|map| map.iter())
@@ -53,15 +56,21 @@ pub fn check(
 /// The ports named by the value of [`PUBLIC_TCP_PORTS`].
 pub fn public_tcp_ports(text: &str) -> Result<Vec<u16>, ApiError> {
     let field = "metadata.public_tcp_ports";
-    let ports: Result<Vec<u16>, _> =
-        text.split(',').filter(|part| !part.trim().is_empty()).map(|part| part.trim().parse()).collect();
+    let ports: Result<Vec<u16>, _> = text
+        .split(',')
+        .filter(|part| !part.trim().is_empty())
+        .map(|part| part.trim().parse())
+        .collect();
     match ports {
         Ok(ports) if ports.len() > PUBLIC_TCP_PORTS_MAX => Err(ApiError::invalid_parameter(
             field,
             format!("names {} ports; the limit is {PUBLIC_TCP_PORTS_MAX}", ports.len()),
         )),
         Ok(ports) if !ports.contains(&0) => Ok(ports),
-        _ => Err(ApiError::invalid_parameter(field, "must be numbers from 1 to 65535, comma separated")),
+        _ => Err(ApiError::invalid_parameter(
+            field,
+            "must be numbers from 1 to 65535, comma separated",
+        )),
     }
 }
 

@@ -144,7 +144,10 @@ impl Guest {
             .await
             .context("cannot run ssh-keyscan: install openssh-client")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let key = text.lines().find(|line| !line.starts_with('#')).and_then(|line| line.split(' ').nth(2));
+        let key = text
+            .lines()
+            .find(|line| !line.starts_with('#'))
+            .and_then(|line| line.split(' ').nth(2));
         key.map(ToOwned::to_owned).with_context(|| format!("{} shows no SSH host key", self.name))
     }
 }
