@@ -37,7 +37,8 @@ pub(crate) struct Launched {
 impl Launcher {
     pub(crate) fn find(binary: Option<PathBuf>, owner: Option<Owner>) -> Result<Self> {
         let binary = match binary {
-            Some(binary) => binary,
+            // QEMU is started in another directory than ours.
+            Some(binary) => std::path::absolute(&binary).map_err(Error::io("find", &binary))?,
             None => in_path(BINARY.as_ref())
                 .ok_or_else(|| unusable(format!("{BINARY} is not installed")))?,
         };

@@ -73,11 +73,13 @@ fn is_uuid(text: &str) -> bool {
 }
 
 fn is_unicast_mac(text: &str) -> bool {
-    let octets: Vec<&str> = text.split(':').collect();
-    let parsed = |octet: &&str| (octet.len() == 2).then(|| u8::from_str_radix(octet, 16).ok());
-    octets.len() == 6
-        && octets.iter().all(|octet| parsed(octet).flatten().is_some())
-        && parsed(&octets[0]).flatten().is_some_and(|first| first & 1 == 0)
+    let shaped = text.len() == 17
+        && text.bytes().enumerate().all(|(index, byte)| match index % 3 {
+            2 => byte == b':',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    // The lowest bit of the first octet marks a group of receivers.
+    shaped && u8::from_str_radix(&text[..2], 16).is_ok_and(|first| first & 1 == 0)
 }
 
 /// Paths travel as JSON and as command line words, hence as UTF-8; and QEMU's working directory is

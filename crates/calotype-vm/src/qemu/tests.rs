@@ -172,7 +172,7 @@ fn commas_do_not_begin_another_option() {
 #[test]
 fn what_cannot_be_run_is_refused() {
     type Spoil = fn(&mut MachineSpec);
-    let cases: [(&str, Spoil); 17] = [
+    let cases: [(&str, Spoil); 18] = [
         ("empty name", |spec| spec.name.clear()),
         ("name of an option", |spec| spec.name = "-S".into()),
         ("name with an option", |spec| spec.name = "a,debug-threads=on".into()),
@@ -190,6 +190,7 @@ fn what_cannot_be_run_is_refused() {
         ("long export", |spec| spec.boot_disk.base.export = "x".repeat(4097)),
         ("multicast MAC", |spec| spec.nics[0].mac = "01:00:17:00:00:01".into()),
         ("short MAC", |spec| spec.nics[0].mac = "02:00:17:00:01".into()),
+        ("MAC with a sign", |spec| spec.nics[0].mac = "02:+0:17:00:00:01".into()),
     ];
     for (what, spoil) in cases {
         let mut spec = spec();

@@ -84,7 +84,8 @@ impl Disk for MemoryDisk {
 
 /// A scratch directory with disks that are served, and one machine in it.
 pub(crate) struct Bench {
-    pub(crate) directory: TempDir,
+    pub(crate) directory: PathBuf,
+    _scratch: Option<TempDir>,
     pub(crate) hypervisor: Hypervisor,
     exports: Arc<Mutex<BTreeMap<String, Arc<MemoryDisk>>>>,
     server: Option<BlockServer>,
@@ -98,19 +99,33 @@ impl Bench {
 
     /// Under TCG: what is tested is ours, not the host's processor.
     pub(crate) async fn with(config: HypervisorConfig) -> Self {
+        let scratch = tempfile::Builder::new().prefix("cvm-").tempdir().unwrap();
+        let bench = Self::at(scratch.path(), config).await;
+        Self { _scratch: Some(scratch), ..bench }
+    }
+
+    /// In a directory that is another's to remove.
+    pub(crate) async fn at(directory: &Path, config: HypervisorConfig) -> Self {
         let config = HypervisorConfig { accelerator: AcceleratorChoice::Tcg, ..config };
-        let directory = tempfile::Builder::new().prefix("cvm-").tempdir().unwrap();
+        let directory = directory.to_path_buf();
         // Names must be unique among all that run, and tests run beside each other.
-        let name = format!("test-{}", directory.path().file_name().unwrap().to_str().unwrap());
+        let name = format!("test-{}", directory.file_name().unwrap().to_str().unwrap());
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let hypervisor = Hypervisor::detect(config).await.unwrap();
-        let mut bench = Self { directory, hypervisor, exports: Arc::default(), server: None, name };
+        let mut bench = Self {
+            directory,
+            _scratch: None,
+            hypervisor,
+            exports: Arc::default(),
+            server: None,
+            name,
+        };
         bench.serve();
         bench
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     pub(crate) fn export(&self, name: &str, disk: MemoryDisk) -> Arc<MemoryDisk> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use calotype_vm::{DiskBus, ErrorKind, Firmware, GuestStatus, HypervisorConfig, MachineSpec};
 
-use crate::guest::{Bench, MemoryDisk, Running, process_exists, read_log, shows};
+use crate::guest::{Bench, MemoryDisk, Running, process_exists, read_log, shows, until};
 
 #[tokio::test]
 async fn a_guest_runs_prints_and_is_killed() {
@@ -75,6 +75,45 @@ async fn a_machine_is_adopted_after_its_handle_is_gone() {
     assert!(bench.hypervisor.adopt(&bench.path("machine")).await.unwrap().is_none());
 }
 
+const SERVICE_DIRECTORY: &str = "CALOTYPE_VM_TEST_SERVICE";
+
+/// No test but the service that the next test kills: starts a machine, and waits for its death.
+#[tokio::test]
+#[ignore = "run by another test, as a process of its own"]
+async fn service() {
+    let Some(directory) = std::env::var_os(SERVICE_DIRECTORY) else { return };
+    let bench = Bench::at(directory.as_ref(), HypervisorConfig::default()).await;
+    let _machine = bench.started(MemoryDisk::guest("text")).await;
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_guest_outlives_a_service_that_is_killed() {
+    let mut bench = Bench::new().await;
+    bench.stop_serving();
+    let mut service = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "lifecycle::service", "--include-ignored"])
+        .env(SERVICE_DIRECTORY, &bench.directory)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = bench.path("machine/console.log");
+    until("the guest runs", || read_log(&log).contains("text 7")).await;
+    service.kill().unwrap();
+    service.wait().unwrap();
+
+    let seen = read_log(&log).len();
+    bench.export("base", MemoryDisk::guest("text"));
+    bench.serve();
+    let adopted = bench.hypervisor.adopt(&bench.path("machine")).await.unwrap().unwrap();
+    let adopted = Running::new(adopted);
+    shows(&adopted, seen, "text 7").await;
+    let log = read_log(&log);
+    assert!(log.matches("boot").count() == 1 && !log.contains("disk error"), "{log}");
+    let session = rustix::process::Pid::from_raw(i32::try_from(adopted.pid()).unwrap());
+    assert_eq!(rustix::process::getsid(session).ok(), session, "its own session");
+}
+
 #[tokio::test]
 async fn a_machine_without_its_pid_file_is_adopted_all_the_same() {
     let bench = Bench::new().await;
@@ -130,7 +169,7 @@ async fn a_start_given_up_leaves_no_process() {
     let starting = tokio::spawn(async move { hypervisor.start(&started).await.map(drop) });
     let found = || bench.hypervisor.adopt(&spec.directory);
     let pid_file = spec.directory.join("run/qmp.sock");
-    crate::guest::until("QEMU is starting", || pid_file.exists()).await;
+    until("QEMU is starting", || pid_file.exists()).await;
     starting.abort();
     assert!(starting.await.unwrap_err().is_cancelled());
     while found().await.unwrap().is_some() {
@@ -189,7 +228,7 @@ async fn root_runs_qemu_as_somebody_else() {
         HypervisorConfig { unprivileged_user: Some((NOBODY, NOBODY)), ..Default::default() };
     let bench = Bench::with(config).await;
     let open = std::fs::Permissions::from_mode(0o711);
-    std::fs::set_permissions(bench.directory.path(), open).unwrap();
+    std::fs::set_permissions(&bench.directory, open).unwrap();
     let machine = bench.started(MemoryDisk::guest("text")).await;
     shows(&machine, 0, "text 0").await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", machine.pid())).unwrap();

@@ -1,6 +1,5 @@
 //! Network interfaces: the sockets that QEMU listens on.
 
-use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
 use calotype_vm::{Nic, NicModel};
@@ -34,23 +33,4 @@ async fn a_second_peer_is_served_after_the_first_is_gone() {
             drop(connected);
         }
     }
-}
-
-/// Why a peer waits for the guest's first frame: this guest has no driver, so QEMU keeps the frame,
-/// and serves nobody else until the guest has one.
-#[tokio::test]
-async fn a_frame_that_the_guest_cannot_take_holds_up_the_next_peer() {
-    let bench = Bench::new().await;
-    bench.export("base", MemoryDisk::guest("text"));
-    let mut spec = bench.spec(vec![bench.layer("top.qcow2")], "base");
-    spec.nics = vec![Nic { model: NicModel::Virtio, mac: "02:00:17:00:00:01".into(), mtu: None }];
-    let machine = Running::new(bench.hypervisor.start(&spec).await.unwrap());
-    let mut peer = UnixStream::connect(machine.nic_socket(0)).unwrap();
-    peer.write_all(&[&[0, 0, 0, 60][..], &[0xff; 60]].concat()).unwrap();
-    drop(peer);
-    let mut second = UnixStream::connect(machine.nic_socket(0)).unwrap();
-    second.set_nonblocking(true).unwrap();
-    let error = second.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-    shows(&machine, 0, "text 0").await;
 }
