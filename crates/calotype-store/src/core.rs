@@ -131,7 +131,7 @@ impl Core {
         let mut id = root.children.get(slot).copied().unwrap_or(ChunkId::HOLE);
         at -= 1;
         while at > level && !id.is_hole() {
-            id = manifest::child(&*self.node(id)?, manifest::slot(at, chunk));
+            id = manifest::child(&self.node(id)?, manifest::slot(at, chunk));
             at -= 1;
         }
         Ok(id)

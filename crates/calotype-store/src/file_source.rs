@@ -65,7 +65,7 @@ mod tests {
     fn finds_the_holes_of_a_sparse_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 20).unwrap();
-        file.as_file().write_all_at(&[7; 65536], 262_144).unwrap();
+        file.as_file().write_all_at(&vec![7; 65536], 262_144).unwrap();
         let source = FileSource::open(file.path()).unwrap();
 
         let mut offset = 0;

@@ -180,16 +180,16 @@ fn build(commit: &Commit<'_>) -> Result<Built> {
                 });
             });
         }
-        let assembler = scope.spawn(|| {
+        let assembling = scope.spawn(|| {
             let writer = PackWriter::new(core, scope, Publish::New { epoch });
-            Assembler::new(commit, writer)?.run(messages, free_sender)
+            Assembler::new(commit, writer, messages, free_sender)?.run()
         });
         let read = Reader { commit, free, work: work_sender, messages: message_sender }.run();
-        let assembled = match assembler.join() {
-            Ok(assembled) => assembled,
+        let built = match assembling.join() {
+            Ok(built) => built,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        match (read, assembled) {
+        match (read, built) {
             // The reader fails alone, or because the assembler did.
             (Err(Some(error)), _) | (_, Err(error)) => Err(error),
             (_, Ok(built)) => Ok(built),
@@ -242,9 +242,12 @@ impl Reader<'_> {
     }
 }
 
-/// Takes the steps in their order: builds the tree, writes what is new.
+/// Takes the steps in their order: builds the tree, writes what is new. Its channels end with it,
+/// which is how the others learn that it failed.
 struct Assembler<'scope, 'env> {
     commit: &'env Commit<'env>,
+    messages: Receiver<Message>,
+    free: SyncSender<Vec<u8>>,
     tree: TreeBuilder<'env>,
     out: Output<'scope, 'env>,
     done_bytes: u64,
@@ -272,10 +275,17 @@ impl NodeSink for Output<'_, '_> {
 }
 
 impl<'scope, 'env> Assembler<'scope, 'env> {
-    fn new(commit: &'env Commit<'env>, writer: PackWriter<'scope, 'env>) -> Result<Self> {
+    fn new(
+        commit: &'env Commit<'env>,
+        writer: PackWriter<'scope, 'env>,
+        messages: Receiver<Message>,
+        free: SyncSender<Vec<u8>>,
+    ) -> Result<Self> {
         let base = commit.base.map(StoredDisk::root);
         Ok(Self {
             commit,
+            messages,
+            free,
             tree: TreeBuilder::new(commit.core, commit.disk.size_bytes(), base),
             out: Output {
                 core: commit.core,
@@ -289,8 +299,7 @@ impl<'scope, 'env> Assembler<'scope, 'env> {
         })
     }
 
-    /// Both channels end with this, which is how the others learn that it failed.
-    fn run(mut self, messages: Receiver<Message>, free: SyncSender<Vec<u8>>) -> Result<Built> {
+    fn run(mut self) -> Result<Built> {
         let mut waiting = BTreeMap::new();
         'disk: for next in 0.. {
             let content = loop {
@@ -298,14 +307,14 @@ impl<'scope, 'env> Assembler<'scope, 'env> {
                     break content;
                 }
                 // Without an end the reader failed, and knows why.
-                let (number, content) = messages.recv().map_err(|_| aborted())?;
+                let (number, content) = self.messages.recv().map_err(|_| aborted())?;
                 waiting.insert(number, content);
             };
             match content {
                 Content::End => break 'disk,
                 Content::Keep { chunks } => self.tree.keep(chunks, &mut self.out)?,
                 Content::Hole { chunks } => self.tree.hole(chunks, &mut self.out)?,
-                Content::Read(done) => self.take(done, &free)?,
+                Content::Read(done) => self.take(done)?,
             }
         }
         let root = self.tree.finish(&mut self.out)?;
@@ -319,13 +328,13 @@ impl<'scope, 'env> Assembler<'scope, 'env> {
         })
     }
 
-    fn take(&mut self, done: WorkDone, free: &SyncSender<Vec<u8>>) -> Result<()> {
+    fn take(&mut self, done: WorkDone) -> Result<()> {
         for found in done.chunks {
             let id = self.out.store(found)?;
             self.tree.chunk(id, &mut self.out)?;
         }
         // The reader may have finished; then nobody needs the buffer.
-        let _ = free.send(done.buffer);
+        let _ = self.free.send(done.buffer);
         self.done_bytes += done.disk_bytes;
         // All of it is done only when it is durable.
         if self.done_bytes < self.commit.total_bytes {

@@ -11,6 +11,8 @@ mod backend;
 mod cache;
 mod collect;
 mod core;
+#[cfg(test)]
+mod crash_tests;
 mod error;
 mod file_source;
 mod id;

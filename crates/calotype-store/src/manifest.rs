@@ -104,7 +104,8 @@ pub(crate) fn chunk_count(size_bytes: u64) -> u64 {
 /// The number of levels of a tree: 1 = the root's children are chunks.
 pub(crate) fn depth(size_bytes: u64) -> u32 {
     let chunks = chunk_count(size_bytes);
-    (1..).find(|&levels| chunks <= span(levels)).unwrap_or(1)
+    // Four are enough for the largest disk that is accepted.
+    (1..6).find(|&levels| chunks <= span(levels)).unwrap_or(6)
 }
 
 /// The number of chunks below something at `level`: 0 = a chunk, 1 = a lowest node.

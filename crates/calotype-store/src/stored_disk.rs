@@ -42,7 +42,7 @@ impl StoredDisk {
             self.root.children.get(manifest::slot(level, chunk)).copied().unwrap_or(ChunkId::HOLE);
         level -= 1;
         while level > 0 && !id.is_hole() {
-            id = manifest::child(&*self.core.node(id)?, manifest::slot(level, chunk));
+            id = manifest::child(&self.core.node(id)?, manifest::slot(level, chunk));
             level -= 1;
         }
         let span = manifest::span(level);

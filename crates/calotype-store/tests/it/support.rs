@@ -80,10 +80,7 @@ impl Disk for MemoryDisk {
 
 /// Small packs, so that many occur; a small cache, so that it does not hide what is stored.
 pub(crate) fn small() -> Options {
-    let mut options = Options::default();
-    options.pack_bytes = 256 << 10;
-    options.cache_bytes = 1 << 20;
-    options
+    Options { pack_bytes: 256 << 10, cache_bytes: 1 << 20 }
 }
 
 pub(crate) fn open(directory: &Path) -> Store {
