@@ -257,7 +257,6 @@ pub fn export_of(paths: &Paths, volume: &BootVolumeRecord) -> NbdTarget {
 }
 
 async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec> {
-    let id = &instance.resource.id;
     let volume = region.db.get::<BootVolumeRecord>(instance.boot_volume_id.as_str()).await?;
     let Some(volume) = volume else {
         return Err(Error::Missing {
@@ -275,7 +274,7 @@ async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec>
     std::fs::create_dir_all(&directory)
         .map_err(|source| Error::io("make the directory", &directory, source))?;
     Ok(MachineSpec {
-        name: id.to_string(),
+        name: instance.directory.clone(),
         system_uuid: instance.system_uuid.clone(),
         directory,
         vcpus,

@@ -13,9 +13,10 @@ use calotype_api::images::{CreateImageDetails, ImageState};
 use calotype_api::instances::{InstanceState, LaunchInstanceDetails};
 use calotype_server::app::instances::Launch;
 use calotype_server::app::images::Capture;
+use calotype_server::app::network::SubnetRecord;
 use calotype_server::app::{Context, platform_images};
 use calotype_server::config::{Config, Paths};
-use calotype_server::db::{Batch, Db, Query, Versioned};
+use calotype_server::db::{Batch, Db, Document as _, Query, Versioned};
 use calotype_server::http::Principal;
 use calotype_server::init::{self, Options};
 use calotype_server::jobs::capture_image::CaptureImage;
@@ -242,7 +243,8 @@ fn platform_image(region: &Region) -> ImageRecord {
 }
 
 async fn launch_details(region: &Region, image: &ImageRecord) -> LaunchInstanceDetails {
-    let subnet = calotype_server::app::network::first_subnet(&region.db).await.unwrap().unwrap();
+    let subnets = all::<SubnetRecord>(region).await;
+    let subnet = subnets.first().unwrap().id();
     serde_json::from_value(serde_json::json!({
         "compartmentId": region.tenancy,
         "availabilityDomain": region.config.availability_domain(),

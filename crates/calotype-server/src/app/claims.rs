@@ -7,15 +7,15 @@ use crate::db::Document;
 
 /// A claim to a name or address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub(super) struct Claim {
     /// What is claimed, for example `address/<subnet>/10.0.0.2`.
-    pub what: String,
+    pub(super) what: String,
     /// Within what it is unique; this cannot be deleted while there is a claim.
-    pub scope: Option<String>,
+    pub(super) scope: Option<String>,
     /// Id of the resource that has it.
-    pub owner: String,
+    pub(super) owner: String,
     /// Since when.
-    pub time_created: Timestamp,
+    pub(super) time_created: Timestamp,
 }
 
 impl Document for Claim {

@@ -306,7 +306,6 @@ pub async fn list_fault_domains(context: Context, request: Request) -> Result<Re
 }
 
 /// `ListRegions`.
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 pub async fn list_regions(context: Context, _: Request) -> Result<Reply, ApiError> {
     let config = &context.region.config;
     let region = Region { key: config.region_key.to_uppercase(), name: config.region.clone() };
@@ -314,7 +313,6 @@ pub async fn list_regions(context: Context, _: Request) -> Result<Reply, ApiErro
 }
 
 /// `ListRegionSubscriptions`.
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 pub async fn list_region_subscriptions(
     context: Context,
     request: Request,

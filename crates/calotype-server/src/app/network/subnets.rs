@@ -16,7 +16,7 @@ use super::records::{SubnetPlace, SubnetRecord, VcnRecord};
 use super::{default_name, dns_label, random_mac};
 use crate::app::claims::Claim;
 use crate::app::{Context, identity, refuse_given, tags};
-use crate::db::{Batch, ErrorKind, Versioned};
+use crate::db::{Batch, Db, Error, ErrorKind, Query, Sort, SortKey, SortOrder, Versioned};
 use crate::http::{Reply, Request};
 
 /// The free-form tag that switches a subnet's way out off (`off`) or on (`on`, as without it).
@@ -64,7 +64,7 @@ pub(super) fn new(
     ])?;
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     let outbound = outbound(details.freeform_tags.as_ref())?;
-    let cidr = place(vcn, details.cidr_block, details.ipv4_cidr_blocks)?;
+    let cidr = place(vcn, details.cidr_block, details.ipv4_cidr_blocks.as_deref())?;
     check_defaults(
         vcn,
         details.dhcp_options_id.as_ref(),
@@ -140,9 +140,9 @@ fn outbound(tags: Option<&FreeformTags>) -> Result<bool, ApiError> {
 fn place(
     vcn: &VcnRecord,
     one: Option<String>,
-    several: Option<Vec<String>>,
+    several: Option<&[String]>,
 ) -> Result<Cidr, ApiError> {
-    let (field, block) = match (one, several.as_deref()) {
+    let (field, block) = match (one, several) {
         (Some(block), None | Some([])) => ("cidrBlock", block),
         (None, Some([block])) => ("ipv4CidrBlocks", block.clone()),
         (Some(block), Some([other])) if block == *other => ("cidrBlock", block),
@@ -213,6 +213,13 @@ pub async fn list_subnets(context: Context, request: Request) -> Result<Reply, A
     .await
 }
 
+/// The oldest subnet of the region, if there is one: where those launch who do not care.
+pub async fn first_subnet(db: &Db) -> Result<Option<Ocid>, Error> {
+    let oldest = Sort { key: SortKey::TimeCreated, order: SortOrder::Ascending };
+    let page = db.list::<SubnetRecord>(Query::new().sort(oldest).limit(1)).await?;
+    Ok(page.items.into_iter().next().map(|subnet| subnet.value.resource.id))
+}
+
 /// `DeleteSubnet`: of one that no VNIC is in.
 pub async fn delete_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
     let id: Ocid = request.path("subnetId")?;
@@ -239,10 +246,7 @@ pub async fn delete_subnet(context: Context, request: Request) -> Result<Reply, 
 const CLAIM: &str = <Claim as crate::db::Document>::KIND;
 
 /// What deletes the subnet, if nothing in it is claimed.
-pub(super) async fn deletion(
-    db: &crate::db::Db,
-    subnet: &Versioned<SubnetRecord>,
-) -> Result<Batch, crate::db::Error> {
+pub(super) async fn deletion(db: &Db, subnet: &Versioned<SubnetRecord>) -> Result<Batch, Error> {
     let id = &subnet.resource.id;
     let batch = Batch::new().require_none::<Claim>(id.as_str()).delete(subnet);
     let Some(mut vcn) = db.get::<VcnRecord>(subnet.resource.vcn_id.as_str()).await? else {
