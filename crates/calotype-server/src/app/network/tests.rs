@@ -33,11 +33,11 @@ fn vcn_details(fields: &serde_json::Value) -> CreateVcnDetails {
     serde_json::from_value(details).unwrap()
 }
 
-fn new_vcn(fields: serde_json::Value) -> Result<VcnRecord, ApiError> {
-    vcns::new(new_id("vcn"), vcn_details(&fields), Timestamp::UNIX_EPOCH)
+fn new_vcn(fields: &serde_json::Value) -> Result<VcnRecord, ApiError> {
+    vcns::new(new_id("vcn"), vcn_details(fields), Timestamp::UNIX_EPOCH)
 }
 
-fn new_subnet(vcn: &mut VcnRecord, fields: serde_json::Value) -> Result<SubnetRecord, ApiError> {
+fn new_subnet(vcn: &mut VcnRecord, fields: &serde_json::Value) -> Result<SubnetRecord, ApiError> {
     let mut details = json!({"compartmentId": COMPARTMENT, "vcnId": vcn.resource.id});
     details.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let details = serde_json::from_value(details).unwrap();
@@ -52,16 +52,16 @@ struct Site {
 }
 
 impl Site {
-    async fn new(fields: serde_json::Value) -> Self {
+    async fn new(fields: &serde_json::Value) -> Self {
         let directory = TempDir::new().unwrap();
         let db = Db::open(&directory.path().join("db")).await.unwrap();
-        let mut vcn = new_vcn(json!({"cidrBlock": "10.0.0.0/16", "dnsLabel": "net"})).unwrap();
-        let subnet = new_subnet(&mut vcn, fields).unwrap();
+        let mut vcn = new_vcn(&json!({"cidrBlock": "10.0.0.0/16", "dnsLabel": "net"})).unwrap();
+        let subnet = new_subnet(&mut vcn, &fields).unwrap();
         db.apply(Batch::new().insert(&vcn).insert(&subnet)).await.unwrap();
         Self { db, subnet, _directory: directory }
     }
 
-    async fn plan(&self, fields: serde_json::Value) -> Result<PlannedVnic, ApiError> {
+    async fn plan(&self, fields: &serde_json::Value) -> Result<PlannedVnic, ApiError> {
         let mut details = json!({"subnetId": self.subnet.resource.id});
         details.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         let details: CreateVnicDetails = serde_json::from_value(details).unwrap();
@@ -74,7 +74,7 @@ impl Site {
         plan(&self.db, new_id("vnic"), &owner, &details, Timestamp::now()).await
     }
 
-    async fn plug(&self, fields: serde_json::Value) -> Result<VnicRecord, ApiError> {
+    async fn plug(&self, fields: &serde_json::Value) -> Result<VnicRecord, ApiError> {
         let planned = self.plan(fields).await?;
         self.db.apply(planned.batch).await?;
         Ok(self.vnic(&planned.vnic_id).await)
@@ -104,7 +104,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, ApiError>, field: &str) {
 
 #[test]
 fn a_vcn_has_what_clients_dereference() {
-    let vcn = new_vcn(json!({"cidrBlocks": ["10.0.0.0/16", "10.1.0.0/16"], "dnsLabel": "net"}));
+    let vcn = new_vcn(&json!({"cidrBlocks": ["10.0.0.0/16", "10.1.0.0/16"], "dnsLabel": "net"}));
     let vcn = vcn.unwrap().resource;
     assert_eq!(vcn.cidr_block, "10.0.0.0/16");
     assert_eq!(vcn.display_name, "vcn19700101000000");
@@ -130,16 +130,16 @@ fn a_vcn_is_refused_by_the_field_that_is_wrong() {
         (json!({"cidrBlock": "10.0.0.0/16", "dnsLabel": "1st"}), "dnsLabel"),
         (json!({"cidrBlock": "10.0.0.0/16", "isIpv6Enabled": true}), "isIpv6Enabled"),
     ] {
-        refused(new_vcn(fields), field);
+        refused(new_vcn(&fields), field);
     }
-    assert_eq!(new_vcn(json!({})).unwrap_err().code, ErrorCode::MissingParameter);
+    assert_eq!(new_vcn(&json!({})).unwrap_err().code, ErrorCode::MissingParameter);
 }
 
 #[test]
 fn a_subnet_lies_in_its_vcn_and_beside_the_others() {
-    let mut vcn = new_vcn(json!({"cidrBlock": "10.0.0.0/16", "dnsLabel": "net"})).unwrap();
+    let mut vcn = new_vcn(&json!({"cidrBlock": "10.0.0.0/16", "dnsLabel": "net"})).unwrap();
     let first = json!({"cidrBlock": "10.0.1.0/24", "dnsLabel": "sub"});
-    let subnet = new_subnet(&mut vcn, first).unwrap().resource;
+    let subnet = new_subnet(&mut vcn, &first).unwrap().resource;
     assert_eq!(subnet.virtual_router_ip, Some(Ipv4Addr::new(10, 0, 1, 1)));
     assert!(subnet.virtual_router_mac.starts_with("00:00:17:"));
     assert_eq!(subnet.subnet_domain_name.as_deref(), Some("sub.net.oraclevcn.com"));
@@ -152,31 +152,31 @@ fn a_subnet_lies_in_its_vcn_and_beside_the_others() {
         (json!({"cidrBlock": "10.0.2.0/24", "dnsLabel": "sub"}), "dnsLabel"),
         (json!({"cidrBlock": "10.0.2.0/24", "ipv6CidrBlock": "fd00::/64"}), "ipv6CidrBlock"),
     ] {
-        refused(new_subnet(&mut vcn, fields), field);
+        refused(new_subnet(&mut vcn, &fields), field);
     }
     let other = json!({"cidrBlock": "10.0.2.0/24", "routeTableId": new_id("routetable")});
-    let error = new_subnet(&mut vcn, other).unwrap_err();
+    let error = new_subnet(&mut vcn, &other).unwrap_err();
     assert_eq!(error.code, ErrorCode::NotAuthorizedOrNotFound);
     assert_eq!(vcn.subnets.len(), 1);
 }
 
 #[test]
 fn the_tag_switches_the_way_out_off() {
-    let mut vcn = new_vcn(json!({"cidrBlock": "10.0.0.0/16"})).unwrap();
+    let mut vcn = new_vcn(&json!({"cidrBlock": "10.0.0.0/16"})).unwrap();
     let mut with = |block: &str, value: &str| {
         let tags = json!({OUTBOUND_TAG: value});
-        new_subnet(&mut vcn, json!({"cidrBlock": block, "freeformTags": tags}))
+        new_subnet(&mut vcn, &json!({"cidrBlock": block, "freeformTags": tags}))
     };
     assert!(with("10.0.1.0/24", "on").unwrap().outbound);
     assert!(!with("10.0.2.0/24", "off").unwrap().outbound);
     refused(with("10.0.3.0/24", "false"), "freeformTags");
-    assert!(new_subnet(&mut vcn, json!({"cidrBlock": "10.0.4.0/24"})).unwrap().outbound);
+    assert!(new_subnet(&mut vcn, &json!({"cidrBlock": "10.0.4.0/24"})).unwrap().outbound);
 }
 
 #[tokio::test]
 async fn a_vnic_has_addresses_of_its_own_and_is_seen_as_four_resources() {
-    let site = Site::new(json!({"cidrBlock": "10.0.0.0/24", "dnsLabel": "sub"})).await;
-    let vnic = site.plug(json!({})).await.unwrap();
+    let site = Site::new(&json!({"cidrBlock": "10.0.0.0/24", "dnsLabel": "sub"})).await;
+    let vnic = site.plug(&json!({})).await.unwrap();
     let resource = &vnic.resource;
     let address = resource.private_ip.unwrap();
     assert_eq!(address.octets()[..3], [10, 0, 0]);
@@ -198,8 +198,8 @@ async fn a_vnic_has_addresses_of_its_own_and_is_seen_as_four_resources() {
 async fn tells_the_virtual_network_and_the_guest_the_same() {
     let tags = json!({OUTBOUND_TAG: "off"});
     let fields = json!({"cidrBlock": "10.0.0.0/24", "dnsLabel": "sub", "freeformTags": tags});
-    let site = Site::new(fields).await;
-    let vnic = site.plug(json!({"privateIp": "10.0.0.9", "hostnameLabel": "web"})).await.unwrap();
+    let site = Site::new(&fields).await;
+    let vnic = site.plug(&json!({"privateIp": "10.0.0.9", "hostnameLabel": "web"})).await.unwrap();
     let id = &vnic.resource.id;
     let config = vnic_config(&site.db, id, &[80]).await.unwrap().unwrap();
     assert_eq!(config.private_ip, Ipv4Addr::new(10, 0, 0, 9));
@@ -226,8 +226,8 @@ async fn tells_the_virtual_network_and_the_guest_the_same() {
 
 #[tokio::test]
 async fn a_vnic_is_refused_by_the_field_that_is_wrong() {
-    let site = Site::new(json!({"cidrBlock": "10.0.0.0/24"})).await;
-    site.plug(json!({"privateIp": "10.0.0.5", "hostnameLabel": "web"})).await.unwrap();
+    let site = Site::new(&json!({"cidrBlock": "10.0.0.0/24"})).await;
+    site.plug(&json!({"privateIp": "10.0.0.5", "hostnameLabel": "web"})).await.unwrap();
     for (fields, field) in [
         (json!({"privateIp": "10.0.0.1"}), "createVnicDetails.privateIp"),
         (json!({"privateIp": "10.0.0.255"}), "createVnicDetails.privateIp"),
@@ -237,12 +237,12 @@ async fn a_vnic_is_refused_by_the_field_that_is_wrong() {
         (json!({"nsgIds": [new_id("networksecuritygroup")]}), "createVnicDetails.nsgIds"),
         (json!({"assignIpv6Ip": true}), "createVnicDetails.assignIpv6Ip"),
     ] {
-        refused(site.plan(fields).await, field);
+        refused(site.plan(&fields).await, field);
     }
     for fields in [json!({"privateIp": "10.0.0.5"}), json!({"hostnameLabel": "WEB"})] {
-        assert_eq!(site.plan(fields).await.unwrap_err().code, ErrorCode::Conflict);
+        assert_eq!(site.plan(&fields).await.unwrap_err().code, ErrorCode::Conflict);
     }
-    let nowhere = site.plan(json!({"subnetId": new_id("subnet")})).await.unwrap_err();
+    let nowhere = site.plan(&json!({"subnetId": new_id("subnet")})).await.unwrap_err();
     assert_eq!(nowhere.code, ErrorCode::NotAuthorizedOrNotFound);
     assert!(nowhere.message.starts_with("Either Subnet with ID"));
 }
@@ -250,32 +250,32 @@ async fn a_vnic_is_refused_by_the_field_that_is_wrong() {
 #[tokio::test]
 async fn a_private_subnet_gives_no_public_address() {
     let fields = json!({"cidrBlock": "10.0.0.0/24", "prohibitPublicIpOnVnic": true});
-    let site = Site::new(fields).await;
+    let site = Site::new(&fields).await;
     assert!(site.subnet.resource.prohibit_internet_ingress);
-    let vnic = site.plug(json!({})).await.unwrap();
+    let vnic = site.plug(&json!({})).await.unwrap();
     assert_eq!(vnic.resource.public_ip, None);
     assert!(public_ip(&vnic).is_none());
-    let asked = site.plan(json!({"assignPublicIp": true})).await;
+    let asked = site.plan(&json!({"assignPublicIp": true})).await;
     refused(asked, "createVnicDetails.assignPublicIp");
 }
 
 #[tokio::test]
 async fn a_full_subnet_says_so_and_a_released_address_is_given_again() {
-    let site = Site::new(json!({"cidrBlock": "10.0.0.0/29"})).await;
+    let site = Site::new(&json!({"cidrBlock": "10.0.0.0/29"})).await;
     let mut vnics = Vec::new();
     for _ in 0..5 {
-        vnics.push(site.plug(json!({})).await.unwrap());
+        vnics.push(site.plug(&json!({})).await.unwrap());
     }
     let addresses: BTreeSet<_> = vnics.iter().map(|vnic| vnic.resource.private_ip).collect();
     assert_eq!(addresses.len(), 5);
-    let error = site.plan(json!({})).await.unwrap_err();
+    let error = site.plan(&json!({})).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::LimitExceeded);
     let released = vnics[2].resource.id.clone();
     for _ in 0..2 {
         release_vnic(&site.db, &released).await.unwrap();
         assert!(vnic_config(&site.db, &released, &[]).await.unwrap().is_none());
     }
-    let vnic = site.plug(json!({})).await.unwrap();
+    let vnic = site.plug(&json!({})).await.unwrap();
     assert_eq!(vnic.resource.private_ip, vnics[2].resource.private_ip);
     // Releasing the old one again takes nothing from the new.
     release_vnic(&site.db, &released).await.unwrap();
@@ -286,18 +286,18 @@ async fn a_full_subnet_says_so_and_a_released_address_is_given_again() {
 
 #[tokio::test]
 async fn of_two_plans_for_one_address_only_one_is_written() {
-    let site = Site::new(json!({"cidrBlock": "10.0.0.0/30"})).await;
+    let site = Site::new(&json!({"cidrBlock": "10.0.0.0/30"})).await;
     let (first, second) =
-        (site.plan(json!({})).await.unwrap(), site.plan(json!({})).await.unwrap());
+        (site.plan(&json!({})).await.unwrap(), site.plan(&json!({})).await.unwrap());
     site.db.apply(first.batch).await.unwrap();
     assert!(site.db.apply(second.batch).await.unwrap_err().is_conflict());
 }
 
 #[tokio::test]
 async fn a_subnet_goes_only_when_nothing_is_in_it() {
-    let site = Site::new(json!({"cidrBlock": "10.0.0.0/24"})).await;
-    let vnic = site.plug(json!({"hostnameLabel": "web"})).await.unwrap();
-    let late = site.plan(json!({})).await.unwrap();
+    let site = Site::new(&json!({"cidrBlock": "10.0.0.0/24"})).await;
+    let vnic = site.plug(&json!({"hostnameLabel": "web"})).await.unwrap();
+    let late = site.plan(&json!({})).await.unwrap();
     let error = site.delete_subnet().await.unwrap_err();
     let of = site.subnet.resource.id.to_string();
     assert_eq!(error.kind, ErrorKind::Conflict { kind: "claim".to_owned(), id: of });
