@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,7 +76,12 @@ impl Local {
     pub(crate) fn open(directory: &Path, faults: Faults) -> Result<Self> {
         let context = || format!("opening store {}", directory.display());
         for folder in ["packs", "manifests", "tmp"] {
-            fs::create_dir_all(directory.join(folder)).map_err(|e| Error::io(context(), e))?;
+            // Images hold what their owners keep secret: nobody else may look.
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory.join(folder))
+                .map_err(|e| Error::io(context(), e))?;
         }
         let lock = lock(directory)?;
         check_format(directory)?;
@@ -154,7 +159,7 @@ impl Backend for Local {
         let temporary = self.directory.join(format!("tmp/{number}"));
         let create = || -> io::Result<File> {
             self.faults.before(Step::Create)?;
-            OpenOptions::new().write(true).create_new(true).open(&temporary)
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)
         };
         let file = create()
             .map_err(|error| Error::io(format!("creating {}", temporary.display()), error))?;
