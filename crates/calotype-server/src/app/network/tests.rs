@@ -56,7 +56,7 @@ impl Site {
         let directory = TempDir::new().unwrap();
         let db = Db::open(&directory.path().join("db")).await.unwrap();
         let mut vcn = new_vcn(&json!({"cidrBlock": "10.0.0.0/16", "dnsLabel": "net"})).unwrap();
-        let subnet = new_subnet(&mut vcn, &fields).unwrap();
+        let subnet = new_subnet(&mut vcn, fields).unwrap();
         db.apply(Batch::new().insert(&vcn).insert(&subnet)).await.unwrap();
         Self { db, subnet, _directory: directory }
     }
