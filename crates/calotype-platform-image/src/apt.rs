@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::cache;
 use crate::tools::{Need, Tool};
 use crate::{Error, ErrorKind, Result};
 
@@ -41,6 +42,13 @@ pub(crate) struct Package {
 }
 
 impl Package {
+    #[cfg(test)]
+    pub(crate) fn for_test(name: &str, sha256: &str) -> Self {
+        let [version, depends, architecture, record] = [const { String::new() }; 4];
+        let (name, sha256) = (name.to_owned(), sha256.to_owned());
+        Self { name, version, sha256, depends, architecture, record }
+    }
+
     fn file_name(&self) -> String {
         let version = self.version.replace(':', "%3a");
         format!("{}_{version}_{}.deb", self.name, self.architecture)
@@ -152,8 +160,7 @@ impl Apt {
             return Ok(packages.iter().map(path).collect());
         }
         // Into a directory of this process first: another one may be fetching the same files.
-        let arrivals = self.packages.join(format!(".arriving-{}", std::process::id()));
-        std::fs::create_dir_all(&arrivals).map_err(Error::io("create", &arrivals))?;
+        let arrivals = cache::temporary(&self.packages, "arriving")?;
         let wanted = absent.iter().map(|p| format!("{}={}", p.name, p.version));
         let download = self.tool("apt-get").args(["-q", "download"]).args(wanted);
         download.directory(&arrivals).run().map_err(as_packages)?;
@@ -320,6 +327,37 @@ Version: 1
         let records = parse_records(RECORDS);
         assert_eq!(records.len(), 2);
         assert_eq!(records["busybox-static"].file_name(), "busybox-static_1%3a1.35.0-4_amd64.deb");
+    }
+
+    #[test]
+    fn a_repository_has_the_files_and_an_index_that_names_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("linux-image-cloud-amd64_6.1.192-2_amd64.deb");
+        std::fs::write(&file, "content").unwrap();
+        let record =
+            format!("{RECORDS}\n").replace("SHA256: 00be", "Filename: pool/x.deb\nSHA256: 00be");
+        let package = parse_records(&record)["linux-image-cloud-amd64"].clone();
+        let to = directory.path().join("repository");
+        repository(&to, &[package], &[file]).unwrap();
+        assert_eq!(std::fs::read(to.join("0.deb")).unwrap(), b"content");
+        let index = std::fs::read_to_string(to.join("Packages")).unwrap();
+        assert!(index.contains("Version: 6.1.192-2\n"), "{index}");
+        assert!(index.ends_with("\nFilename: ./0.deb\n\n"), "{index}");
+        assert!(!index.contains("pool/"), "{index}");
+        let release = std::fs::read_to_string(to.join("Release")).unwrap();
+        assert!(release.contains("Codename: bookworm\n"), "{release}");
+        assert!(release.ends_with(&format!(" {} Packages\n", index.len())), "{release}");
+    }
+
+    #[test]
+    fn a_package_file_says_when_it_was_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.deb");
+        let member = "debian-binary   1700000000  0     0     100644  4         `\n2.0\n";
+        std::fs::write(&path, format!("!<arch>\n{member}")).unwrap();
+        assert_eq!(newest(std::slice::from_ref(&path)).unwrap(), 1_700_000_000);
+        std::fs::write(&path, "!<arch>\n").unwrap();
+        assert!(newest(&[path]).is_err());
     }
 
     #[test]

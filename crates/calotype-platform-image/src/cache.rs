@@ -12,6 +12,10 @@ use crate::{Built, Description, Error, ErrorKind, Recipe, Result};
 const DISK: &str = "disk.raw";
 const DESCRIPTION: &str = "description.json";
 
+/// Inside a workshop: what will be published, and everything else.
+const BUILT: &str = "built";
+const SCRATCH: &str = "scratch";
+
 fn place(cache: &Path, recipe: Recipe, digest: &str) -> PathBuf {
     cache.join(format!("{recipe}-{}", digest.get(..32).unwrap_or(digest)))
 }
@@ -33,26 +37,22 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     pub(crate) fn open(cache: &Path, recipe: Recipe) -> Result<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = cache.join(format!(".building-{recipe}-{}-{number}", std::process::id()));
-        // A process with the same id died here before.
-        let _ = std::fs::remove_dir_all(&path);
-        let scratch = path.join("scratch");
-        std::fs::create_dir_all(&scratch).map_err(Error::io("create", &scratch))?;
-        let built = path.join("built");
-        std::fs::create_dir(&built).map_err(Error::io("create", &built))?;
+        let path = temporary(cache, &format!("building-{recipe}"))?;
+        for part in [SCRATCH, BUILT] {
+            let part = path.join(part);
+            std::fs::create_dir(&part).map_err(Error::io("create", &part))?;
+        }
         Ok(Self { path })
     }
 
     /// Where the finished disk goes.
     pub(crate) fn disk(&self) -> PathBuf {
-        self.path.join("built").join(DISK)
+        self.path.join(BUILT).join(DISK)
     }
 
     /// A directory for everything else.
     pub(crate) fn scratch(&self) -> PathBuf {
-        self.path.join("scratch")
+        self.path.join(SCRATCH)
     }
 
     /// Publishes the disk. When another process was faster, its disk is the answer: the same
@@ -63,7 +63,7 @@ impl Workshop {
         recipe: Recipe,
         description: &Description,
     ) -> Result<Built> {
-        let built = self.path.join("built");
+        let built = self.path.join(BUILT);
         let file = built.join(DESCRIPTION);
         let text = serde_json::to_vec_pretty(description)
             .map_err(|error| Error::new(ErrorKind::Content, error.to_string()))?;
@@ -90,8 +90,37 @@ impl Workshop {
 
 impl Drop for Workshop {
     fn drop(&mut self) {
-        // What stays behind is found and removed by the next build of the same process id.
+        // What stays behind is removed by the next build.
         let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A new directory in `parent` for this call alone, named so that [`temporary`] of a later process
+/// removes it when this one is gone.
+pub(crate) fn temporary(parent: &Path, purpose: &str) -> Result<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    sweep(parent);
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = parent.join(format!(".{purpose}.{process}.{number}"));
+    // A process with the same number died here before.
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir(&path).map_err(Error::io("create", &path))?;
+    Ok(path)
+}
+
+/// Removes the temporary directories of processes that are gone.
+fn sweep(parent: &Path) {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let mut parts = name.rsplit('.');
+        let (number, process) = (parts.next(), parts.next());
+        let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+        let ours = name.starts_with('.') && is_number(number) && is_number(process);
+        if ours && !Path::new("/proc").join(process.unwrap_or_default()).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -149,6 +178,19 @@ mod tests {
         assert!(find(cache.path(), Recipe::Tiny, "aa").is_none());
         let again = publish(cache.path(), "aa", "disk");
         assert_eq!(std::fs::read_to_string(again.disk).unwrap(), "disk");
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_swept_and_a_living_one_is_left_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let dead = cache.path().join(format!(".building-tiny.{}.0", u32::MAX));
+        std::fs::create_dir(&dead).unwrap();
+        let other = cache.path().join(".keep");
+        std::fs::create_dir(&other).unwrap();
+        let living = temporary(cache.path(), "building-tiny").unwrap();
+        let next = temporary(cache.path(), "building-tiny").unwrap();
+        assert!(!dead.exists());
+        assert!(living.exists() && next.exists() && other.exists());
     }
 
     #[test]

@@ -355,3 +355,38 @@ fn only_name(directory: &Path) -> Result<String> {
     })?;
     Ok(first.file_name().to_string_lossy().into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_is_one_that_a_shell_can_read() {
+        let scripts = FILES.iter().filter(|(_, _, content)| content.starts_with("#!/bin/sh"));
+        let scripts = scripts.map(|(path, mode, content)| (*path, *mode, *content));
+        let directory = tempfile::tempdir().unwrap();
+        let mut checked = 0;
+        for (path, mode, content) in scripts.chain([("init", 0o755, INITRAMFS_INIT)]) {
+            assert_eq!(mode, 0o755, "{path}");
+            let file = directory.path().join("script");
+            std::fs::write(&file, content).unwrap();
+            Tool::new("sh").arg("-n").arg(&file).run().unwrap();
+            checked += 1;
+        }
+        assert_eq!(checked, 9);
+    }
+
+    #[test]
+    fn files_of_packages_go_below_usr() {
+        assert_eq!(merged_usr("bin/busybox"), "usr/bin/busybox");
+        assert_eq!(merged_usr("lib64/ld-linux-x86-64.so.2"), "usr/lib64/ld-linux-x86-64.so.2");
+        assert_eq!(merged_usr("usr/sbin/dropbear"), "usr/sbin/dropbear");
+        assert_eq!(merged_usr("library"), "library");
+    }
+
+    #[test]
+    fn another_package_is_another_digest() {
+        assert_eq!(digest(&[]), digest(&[]));
+        assert_ne!(digest(&[]), digest(&[Package::for_test("busybox-static", "aa")]));
+    }
+}

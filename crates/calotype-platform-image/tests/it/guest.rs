@@ -29,7 +29,7 @@ impl Guest {
             .arg(format!("file={},format=raw,if=none,id=boot,snapshot=on", disk.display()))
             .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="])
             .arg("-qmp")
-            .arg(format!("unix:{},server=on,wait=on", socket.display()))
+            .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -43,7 +43,7 @@ impl Guest {
                 }
             }
         });
-        // QEMU waits for this connection before it starts the guest.
+        // QEMU listens a moment after its start.
         let deadline = Instant::now() + Duration::from_secs(30);
         let qmp = loop {
             match UnixStream::connect(&socket) {
