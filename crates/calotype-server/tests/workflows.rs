@@ -128,7 +128,10 @@ impl Stage {
 
     /// The process was killed: only what is on disk is left, and the guests.
     async fn restart(&mut self) -> Result<(), String> {
-        drop(self.region.take());
+        if let Some(region) = self.region.take() {
+            // Its own engine is idle, but holds the region.
+            region.jobs.stop(Duration::ZERO).await;
+        }
         let begin = std::time::Instant::now();
         loop {
             let paths = Paths::new(self.directory.path());

@@ -62,7 +62,7 @@ impl Workflow for LaunchInstance {
             name: "create boot volume",
             weight: 10,
             run: |context| Box::pin(create_volume(context)),
-            undo: Some(|context| Box::pin(remove_volume(context))),
+            undo: None,
         },
         Step {
             name: "start guest",
@@ -87,27 +87,6 @@ async fn create_volume(context: &mut Context) -> Result<(), StepError> {
     blocking("The boot volume could not be created", move || {
         let Some(name) = volume.layers.first() else { return Ok(()) };
         volumes::create_layer(&region.paths, &volume, name)
-    })
-    .await
-}
-
-async fn remove_volume(context: &mut Context) -> Result<(), StepError> {
-    let region = Arc::clone(&context.environment);
-    let instance = load(context).await?;
-    let mut volume = volume_of(&region, &instance).await?;
-    if volume.resource.lifecycle_state != BootVolumeState::Provisioning {
-        // A volume that was there before: it is only free again.
-        if volume.instance_id.as_ref() == Some(&context.state.instance_id) {
-            volume.value.instance_id = None;
-            context.write(Batch::new().replace(&volume));
-        }
-        return Ok(());
-    }
-    volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
-    volume.value.instance_id = None;
-    context.write(Batch::new().replace(&volume));
-    blocking("The boot volume could not be removed", move || {
-        volumes::remove(&region.paths, &volume)
     })
     .await
 }
@@ -158,16 +137,28 @@ async fn publish(context: &mut Context) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Gives everything back that was reserved with the job: address, volume, the instance itself.
 async fn release(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut instance = load(context).await?;
+    let mut volume = volume_of(&region, &instance).await?;
     network::release_vnic(&region.db, &instance.vnic_id).await?;
+    // A volume that was there before the launch is only free again.
+    let is_new = volume.resource.lifecycle_state != BootVolumeState::Available;
+    volume.value.instance_id = None;
+    if is_new {
+        volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+    }
     let directory = crate::guests::machine_directory(&region.paths, &instance);
-    blocking("The guest's directory could not be removed", move || {
+    let files = volume.value.clone();
+    blocking("What was launched could not be removed", move || {
+        if is_new {
+            volumes::remove(&region.paths, &files)?;
+        }
         volumes::remove_tree(&directory)
     })
     .await?;
     instance.value.resource.lifecycle_state = InstanceState::Terminated;
-    context.write(Batch::new().replace(&instance));
+    context.write(Batch::new().replace(&instance).replace(&volume));
     Ok(())
 }
