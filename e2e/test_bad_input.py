@@ -10,7 +10,7 @@ from region import SHAPE
 from wire import Wire
 
 NOBODY = "ocid1.{}.oc99.home-1.aaaaaaaanobodyhasthisidentifieratall2345672345672345672345"
-# Without `x-` and in any case: what a signature must cover.
+# What a signature of a request with a body must cover.
 BODY_HEADERS = ("content-length", "content-type", "x-content-sha256")
 
 
@@ -157,15 +157,6 @@ def test_a_launch_that(wire, launch, what):
     refuses(answer, status or answer.status, code or answer.code, *words)
 
 
-def test_a_launch_with_a_boot_volume_below_the_images_size(region, wire, launch):
-    """The small image is below the least size of a volume, so the region is told of a larger one."""
-    image = region.compute.get_image(region.tiny).data
-    assert image.size_in_mbs < 50 * 1024
-    answer = wire.ask("POST", "/20160918/instances",
-                      changed(launch, sourceDetails__bootVolumeSizeInGBs=1))
-    refuses(answer, 400, INVALID, "sourceDetails.bootVolumeSizeInGBs", "50")
-
-
 QUERIES = {
     "has a parameter that there is not": ("?compartmentId={}&colour=red", 400, INVALID, "colour"),
     "lacks a required parameter": ("", 400, MISSING, "compartmentId"),
@@ -178,7 +169,6 @@ QUERIES = {
     "has a limit above the most": ("?compartmentId={}&limit=1001", 400, INVALID, "limit", "1000"),
     "has a page that was never given out": ("?compartmentId={}&page=x", 400, INVALID, "page"),
     "has no OCID as its compartment": ("?compartmentId=home", 400, INVALID, "compartmentId"),
-    "is not percent-encoded": ("?compartmentId=%zz", 400, INVALID, "compartmentId"),
     "names a compartment that there is not": (
         "?compartmentId=" + NOBODY.format("compartment"), 404, NOT_FOUND),
 }
@@ -197,13 +187,6 @@ def test_resources_that_do_not_exist_or_have_no_ocid(wire):
         answer = wire.ask("GET", f"/20160918/{collection}/{NOBODY.format(kind)}")
         refuses(answer, 404, NOT_FOUND, "Authorization failed or requested resource not found")
         refuses(wire.ask("GET", f"/20160918/{collection}/one"), 400, INVALID, "Id")
-
-
-def test_a_subnet_that_is_not_visible_is_as_one_that_does_not_exist(wire, launch):
-    subnet = NOBODY.format("subnet")
-    body = changed(launch, createVnicDetails__subnetId=subnet)
-    answer = wire.ask("POST", "/20160918/instances", body)
-    refuses(answer, 404, NOT_FOUND)
 
 
 def test_an_action_that_there_is_not(region, wire):
@@ -265,8 +248,8 @@ def test_a_key_that_nobody_has(region, wire):
     refuses(unknown, 401, "NotAuthenticated")
     # The answer must not tell which keys there are.
     wrong = wire.prepare("GET", LIST.format(region.tenancy))
-    wrong.headers["date"] = "Thu, 05 Jan 2034 21:31:40 GMT"
-    assert "does not match" not in unknown.message
+    wrong.url = wrong.url.replace("instances", "images")
+    assert wire.send(wrong).json == unknown.json
 
 
 def test_a_clock_that_is_more_than_five_minutes_off(region, wire):

@@ -22,8 +22,8 @@ sudo adduser --disabled-password --gecos '' painter
 printf '#!/bin/sh\\necho painted by $(id -un painter)\\n' | sudo tee /usr/local/bin/paint >/dev/null
 sudo chmod 755 /usr/local/bin/paint
 """
-CARRIED = "cat /etc/golden-file; /usr/local/bin/paint; getent passwd painter | cut -d: -f1"
-PROOF = "carried by the image\npainted by painter\npainter"
+CARRIED = "cat /etc/golden-file; /usr/local/bin/paint; grep -o ^painter: /etc/passwd"
+PROOF = "carried by the image\npainted by painter\npainter:"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -185,8 +185,7 @@ def test_the_console_history_shows_the_boot(region, copies, tmp_path):
     content = tmp_path / "console"
     region.oci("compute", "console-history", "get-content", "--file", content,
                "--instance-console-history-id", history["id"], "--length", 1_000_000)
-    assert re.search(r"Linux version \d", content.read_text(errors="replace"))
-    assert copies[0].id in content.read_text(errors="replace")
+    assert f"tiny: ready, instance {copies[0].id}" in content.read_text(errors="replace")
 
 
 def test_the_command_line_finds_an_instance_by_its_name(region, copies):

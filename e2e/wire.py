@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 import urllib.parse
+import uuid
 
 import oci
 import requests
@@ -62,7 +63,9 @@ class Wire:
             f'headers="{" ".join(signed)}",signature="{base64.b64encode(signature).decode()}"'
         )
         del signed["(request-target)"]
-        sent = {**signed, "authorization": authorization, **(headers or {})}
+        # As every client does, so that equal requests within a second are told apart.
+        ours = {"authorization": authorization, "opc-request-id": uuid.uuid4().hex}
+        sent = {**signed, **ours, **(headers or {})}
         request = requests.Request(method, self.region.url + target, sent, data=content or None)
         return self.session.prepare_request(request)
 

@@ -1,5 +1,6 @@
 //! `calotype serve`
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use calotype_server::Server;
@@ -18,7 +19,11 @@ pub struct Arguments {
 /// Serves the region until SIGINT or SIGTERM.
 pub async fn run(directory: &Path, arguments: Arguments) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&arguments.log)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let server = Server::start(Paths::new(directory)).await?;
     println!("serving {} on {}", server.config().region, server.url());
     let mut terminate = signal(SignalKind::terminate())?;
