@@ -175,8 +175,9 @@ pub async fn list_partitions<T: Document, A: Serialize>(
             partition += 1;
         }
     }
-    let next = (partition < compartments.len())
-        .then(|| format!("{partition}.{}", after.map(|token| token.to_string()).unwrap_or_default()));
+    let next = (partition < compartments.len()).then(|| {
+        format!("{partition}.{}", after.map(|token| token.to_string()).unwrap_or_default())
+    });
     Ok(Reply::ok(&items)?.maybe_next_page(next))
 }
 
@@ -212,7 +213,9 @@ pub fn measured(field: &str, text: String) -> Result<String, ApiError> {
 /// Refuses the first of `fields` that was given: saying no is better than ignoring what was asked.
 pub fn refuse_given(fields: &[(&str, bool)]) -> Result<(), ApiError> {
     match fields.iter().find(|(_, given)| *given) {
-        Some((field, _)) => Err(ApiError::invalid_parameter(field, "is not supported by this region")),
+        Some((field, _)) => {
+            Err(ApiError::invalid_parameter(field, "is not supported by this region"))
+        }
         None => Ok(()),
     }
 }

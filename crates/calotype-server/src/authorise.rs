@@ -9,7 +9,7 @@ use crate::http::Request;
 
 /// Refuses a caller who may not do what the operation's permissions name. Without a right to see a
 /// resource nobody learns that it exists, so the refusal is a 404.
-pub fn authorise(config: &Config, request: &Request) -> Result<(), ApiError> {
+pub(crate) fn authorise(config: &Config, request: &Request) -> Result<(), ApiError> {
     let principal = &request.principal;
     if principal.tenancy.as_str() == config.tenancy
         && principal.user.as_str() == config.administrator

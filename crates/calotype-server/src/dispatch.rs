@@ -16,13 +16,13 @@ use crate::records::ApiKeyRecord;
 use crate::region::Region;
 
 /// The region behind the wire.
-pub struct Operations {
+pub(crate) struct Operations {
     region: Arc<Region>,
 }
 
 impl Operations {
     /// The operations of `region`.
-    pub fn new(region: Arc<Region>) -> Self {
+    pub(crate) fn new(region: Arc<Region>) -> Self {
         Self { region }
     }
 }

@@ -167,15 +167,16 @@ impl Guests {
         grace: Option<Duration>,
     ) -> Result<()> {
         let id = &instance.resource.id;
-        // Out of the map first: from here on its end is no surprise to the watcher.
-        let machine = match self.map(|guests| guests.remove(id)) {
-            Some(guest) => guest.machine.clone(),
-            None => {
-                let directory = machine_directory(&region.paths, instance);
-                match self.hypervisor.adopt(&directory).await? {
-                    Some(machine) => machine,
-                    None => return Ok(()),
-                }
+        // Out of the map first: from here on its end is no surprise to the watcher. Held until it
+        // has ended: a guest that shuts down still has its network.
+        let running = self.map(|guests| guests.remove(id));
+        let machine = if let Some(guest) = &running {
+            guest.machine.clone()
+        } else {
+            let directory = machine_directory(&region.paths, instance);
+            match self.hypervisor.adopt(&directory).await? {
+                Some(machine) => machine,
+                None => return Ok(()),
             }
         };
         if let Some(grace) = grace {

@@ -15,7 +15,7 @@ use crate::volumes;
 
 /// Takes over every guest that runs, and ends those whose instance is not (or no more) in the
 /// catalog.
-pub async fn adopt_guests(region: &Arc<Region>) -> Result<()> {
+pub(crate) async fn adopt_guests(region: &Arc<Region>) -> Result<()> {
     let mut known = HashSet::new();
     for instance in alive(region).await? {
         known.insert(machine_directory(&region.paths, &instance));
@@ -46,7 +46,7 @@ pub async fn adopt_guests(region: &Arc<Region>) -> Result<()> {
 
 /// Starts again the guests of RUNNING instances that do not run: the host was restarted, or QEMU
 /// died. Unless the instance's recovery action says otherwise.
-pub async fn restore_guests(region: &Arc<Region>) -> Result<()> {
+pub(crate) async fn restore_guests(region: &Arc<Region>) -> Result<()> {
     for instance in alive(region).await? {
         let id = &instance.resource.id;
         let should_run = instance.resource.lifecycle_state == InstanceState::Running;

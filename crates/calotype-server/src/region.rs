@@ -9,7 +9,7 @@ use calotype_api::ocid::Ocid;
 use calotype_disk::Disk;
 use calotype_net::VirtualNetwork;
 use calotype_store::{ManifestId, Store};
-use calotype_vm::{AcceleratorChoice, BlockServer, Hypervisor, HypervisorConfig};
+use calotype_vm::{AcceleratorChoice, BlockServer, Hypervisor, HypervisorConfig, ResolveDisk};
 
 use crate::app::metadata::CatalogMetadata;
 use crate::config::{Config, Paths};
@@ -108,7 +108,7 @@ impl Region {
 }
 
 /// Finds the disk behind an export's name.
-fn exports(store: &Store) -> Arc<dyn Fn(&str) -> Option<Arc<dyn Disk>> + Send + Sync> {
+fn exports(store: &Store) -> Arc<ResolveDisk> {
     let store = store.clone();
     Arc::new(move |name| {
         let manifest: ManifestId = name.parse().ok()?;

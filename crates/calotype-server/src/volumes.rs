@@ -15,18 +15,18 @@ use crate::error::{Error, Result};
 use crate::records::BootVolumeRecord;
 
 /// Where the overlays of a volume lie.
-pub fn directory(paths: &Paths, volume: &BootVolumeRecord) -> PathBuf {
+pub(crate) fn directory(paths: &Paths, volume: &BootVolumeRecord) -> PathBuf {
     paths.volumes().join(&volume.directory)
 }
 
 /// Paths of the overlays, top first.
-pub fn layers(paths: &Paths, volume: &BootVolumeRecord) -> Vec<PathBuf> {
+pub(crate) fn layers(paths: &Paths, volume: &BootVolumeRecord) -> Vec<PathBuf> {
     let directory = directory(paths, volume);
     volume.layers.iter().map(|name| directory.join(name)).collect()
 }
 
 /// Makes the empty overlay `name` of a volume, durably, unless it exists.
-pub fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Result<()> {
+pub(crate) fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Result<()> {
     let directory = directory(paths, volume);
     std::fs::create_dir_all(&directory)
         .map_err(|source| Error::io("make the directory", &directory, source))?;
@@ -40,7 +40,7 @@ pub fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Res
 }
 
 /// The overlays `names` (top first) as one disk; what none of them holds is left to the base.
-pub fn open_layers(
+pub(crate) fn open_layers(
     paths: &Paths,
     volume: &BootVolumeRecord,
     names: &[String],
@@ -60,7 +60,7 @@ pub fn open_layers(
 }
 
 /// Removes one overlay of a volume.
-pub fn remove_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Result<()> {
+pub(crate) fn remove_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Result<()> {
     let file = directory(paths, volume).join(name);
     match std::fs::remove_file(&file) {
         Err(source) if source.kind() != ErrorKind::NotFound => {
@@ -71,12 +71,12 @@ pub fn remove_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Res
 }
 
 /// Removes all that is a volume's.
-pub fn remove(paths: &Paths, volume: &BootVolumeRecord) -> Result<()> {
+pub(crate) fn remove(paths: &Paths, volume: &BootVolumeRecord) -> Result<()> {
     remove_tree(&directory(paths, volume))
 }
 
 /// Removes a directory and what is in it, if it exists.
-pub fn remove_tree(directory: &Path) -> Result<()> {
+pub(crate) fn remove_tree(directory: &Path) -> Result<()> {
     match std::fs::remove_dir_all(directory) {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             Err(Error::io("remove", directory, source))

@@ -11,8 +11,8 @@ use calotype_api::Ocid;
 use calotype_api::boot_volumes::BootVolumeState;
 use calotype_api::images::{CreateImageDetails, ImageState};
 use calotype_api::instances::{InstanceState, LaunchInstanceDetails};
-use calotype_server::app::instances::Launch;
 use calotype_server::app::images::Capture;
+use calotype_server::app::instances::Launch;
 use calotype_server::app::network::SubnetRecord;
 use calotype_server::app::{Context, platform_images};
 use calotype_server::config::{Config, Paths};
@@ -52,8 +52,7 @@ impl Stage {
     async fn empty() -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let paths = Paths::new(directory.path());
-        let options =
-            Options { region: "test-1".into(), domain: "test.localhost".into(), port: 1 };
+        let options = Options { region: "test-1".into(), domain: "test.localhost".into(), port: 1 };
         let mut config = init::init(&paths, options).await.unwrap();
         config.guests.accelerator = "tcg".into();
         // A disk without an operating system hears no power button.
@@ -213,7 +212,7 @@ fn end_guests(directory: &Path) {
     for instance in names(&directory.join("instances")) {
         let file = directory.join("instances").join(instance).join("run/qemu.pid");
         if let Ok(pid) = std::fs::read_to_string(file) {
-            let _ = std::process::Command::new("kill").args(["-9", pid.trim()]).status();
+            let _ = std::process::Command::new("kill").args(["-9", pid.trim()]).output();
         }
     }
 }

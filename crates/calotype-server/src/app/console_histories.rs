@@ -22,8 +22,8 @@ pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiErr
     let details: CaptureConsoleHistoryDetails = request.json()?;
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     let instance = instances::load(&context, &details.instance_id).await?;
-    let content = context.region.guests.console_log(&context.region, &instance).await?;
-    let history = ConsoleHistoryRecord {
+    let log = context.region.guests.console_log(&context.region, &instance).await?;
+    let captured = ConsoleHistoryRecord {
         resource: ConsoleHistory {
             id: context.region.new_id("consolehistory"),
             availability_domain: instance.resource.availability_domain.clone(),
@@ -38,9 +38,9 @@ pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiErr
             lifecycle_state: ConsoleHistoryState::Succeeded,
             time_created: context.now.into(),
         },
-        content_base64: BASE64.encode(&content),
+        content_base64: BASE64.encode(&log),
     };
-    let record = Versioned::first(history);
+    let record = Versioned::first(captured);
     let reply = Reply::ok(&record.resource)?.etag(record.etag());
     context.commit(Batch::new().create(&record), reply).await
 }

@@ -56,7 +56,7 @@ impl RetryToken {
         if token.is_empty() || token.len() > LENGTH_MAX {
             return Err(ApiError::invalid_parameter(
                 "opc-retry-token",
-                &format!("must have between 1 and {LENGTH_MAX} characters"),
+                format!("must have between 1 and {LENGTH_MAX} characters"),
             ));
         }
         let mut digest = blake3::Hasher::new();

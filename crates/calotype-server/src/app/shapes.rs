@@ -87,7 +87,7 @@ fn fixed_size(
     {
         return Err(ApiError::invalid_parameter(
             "shapeConfig",
-            &format!(
+            format!(
                 "{} is not a flexible shape: it has {ocpus} OCPUs and {memory} GB",
                 shape.shape
             ),
@@ -135,7 +135,7 @@ fn between(field: &str, value: f64, min: Option<f64>, max: Option<f64>) -> Resul
     if value.is_finite() && (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(ApiError::invalid_parameter(field, &format!("{value} is not between {min} and {max}")))
+    Err(ApiError::invalid_parameter(field, format!("{value} is not between {min} and {max}")))
 }
 
 /// Threads of an instance: two for each OCPU, one where the shape is a part of a core.

@@ -11,7 +11,7 @@ use crate::jobs::WorkRequestRecord;
 /// `GetWorkRequest`.
 pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> {
     let record = load(&context, &request).await?;
-    Ok(Reply::ok(&record.resource)?)
+    Reply::ok(&record.resource)
 }
 
 /// `ListWorkRequests`, newest first, optionally those of one resource.

@@ -171,15 +171,14 @@ async fn seal(context: &mut Context) -> Result<(), StepError> {
     let _lock = region.guests.lock(&context.state.instance_id).await;
     let instance = instance(&region, &context.state.instance_id).await?;
     let mut volume = volume_of(&region, &instance).await?;
-    let top = match &context.state.top {
-        Some(top) => top.clone(),
-        None => {
-            let top = next_layer(&volume.layers);
-            context.state.sealed = volume.layers.clone();
-            context.state.top = Some(top.clone());
-            context.save(Batch::new()).await?;
-            top
-        }
+    let top = if let Some(top) = &context.state.top {
+        top.clone()
+    } else {
+        let top = next_layer(&volume.layers);
+        context.state.sealed.clone_from(&volume.layers);
+        context.state.top = Some(top.clone());
+        context.save(Batch::new()).await?;
+        top
     };
     if volume.layers.first() == Some(&top) {
         return Ok(());

@@ -47,7 +47,12 @@ impl Workflow for DeleteBootVolume {
     const NAME: &'static str = "delete_boot_volume";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "remove", weight: 9, run: |context| Box::pin(remove(context)), undo: Some(|context| Box::pin(remove(context))) },
+        Step {
+            name: "remove",
+            weight: 9,
+            run: |context| Box::pin(remove(context)),
+            undo: Some(|context| Box::pin(remove(context))),
+        },
         Step {
             name: "collect",
             weight: 1,

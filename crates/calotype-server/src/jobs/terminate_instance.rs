@@ -54,10 +54,12 @@ impl Workflow for TerminateInstance {
     const NAME: &'static str = "terminate_instance";
 
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "stop guest",
+        Step {
+            name: "stop guest",
             weight: 50,
             run: |context| Box::pin(stop(context)),
-            undo: Some(|context| Box::pin(finish(context))) },
+            undo: Some(|context| Box::pin(finish(context))),
+        },
         Step { name: "remove", weight: 40, run: |context| Box::pin(remove(context)), undo: None },
         Step {
             name: "collect",

@@ -20,7 +20,7 @@ pub const PUBLIC_TCP_PORTS: &str = "public_tcp_ports";
 const PUBLIC_TCP_PORTS_MAX: usize = 64;
 
 /// Refuses metadata over the limit, and values that could not be used.
-pub fn check(
+pub(super) fn check(
     metadata: Option<&BTreeMap<String, String>>,
     extended: Option<&BTreeMap<String, Value>>,
 ) -> Result<(), ApiError> {
@@ -75,7 +75,7 @@ pub fn public_tcp_ports(text: &str) -> Result<Vec<u16>, ApiError> {
 }
 
 /// Refuses a change of the keys that are frozen; an update must repeat them.
-pub fn immutable_keys_stay(
+pub(super) fn immutable_keys_stay(
     old: &BTreeMap<String, String>,
     new: &BTreeMap<String, String>,
 ) -> Result<(), ApiError> {
