@@ -163,7 +163,7 @@ def test_instances_of_a_subnet_reach_each_other(region, copies):
     one, other = copies
     address = other.metadata_vnic()["privateIp"]
     assert "SSH-2.0" in one.ssh(f"nc -w 10 {address} 22 </dev/null | head -c 7")
-    assert one.ssh(f"ping -c 1 -W 10 {address} >/dev/null && echo answered") == "answered"
+    assert one.ssh(f"sudo ping -c 1 -W 10 {address} >/dev/null && echo answered") == "answered"
 
 
 def test_a_guest_reaches_nothing_on_the_hosts_loopback(region, copies):

@@ -10,12 +10,12 @@ use calotype_server::operations::{self, Body, Operation, Service};
 use serde_json::Value;
 
 mod contract {
-    pub mod models;
-    pub mod samples;
+    pub(crate) mod models;
+    pub(crate) mod samples;
 }
 
 /// The published API.
-pub static API: LazyLock<Value> = LazyLock::new(|| {
+pub(crate) static API: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("contract/oci-api.json")).expect("the document is JSON")
 });
 

@@ -8,25 +8,25 @@ const OCID: &str = "ocid1.sample.oc99.home-1.aaaa";
 const TIME: &str = "2016-08-25T21:10:29.600Z";
 
 /// The published description of a model.
-pub fn model(service: &str, name: &str) -> &'static Value {
+pub(crate) fn model(service: &str, name: &str) -> &'static Value {
     let model = &API["models"][service][name];
     assert!(model.is_object(), "there is no model {name} in {service}");
     model
 }
 
 /// The attributes of a model, and what is said of each.
-pub fn attributes(service: &str, name: &str) -> &'static Map<String, Value> {
+pub(crate) fn attributes(service: &str, name: &str) -> &'static Map<String, Value> {
     model(service, name)["attributes"].as_object().expect("attributes are an object")
 }
 
 /// A value of a model with every attribute.
-pub fn object(service: &str, name: &str) -> Map<String, Value> {
+pub(crate) fn object(service: &str, name: &str) -> Map<String, Value> {
     let parts = attributes(service, name);
     let part = |(name, about): (&String, &Value)| (name.clone(), attribute(service, name, about));
     let mut whole: Map<_, _> = parts.iter().map(part).collect();
     let discriminator = &model(service, name)["discriminator"];
     if let Some((word, subtype)) =
-        discriminator["subtypes"].as_object().and_then(|subtypes| subtypes.iter().last())
+        discriminator["subtypes"].as_object().and_then(|subtypes| subtypes.iter().next_back())
     {
         let subtype = subtype.as_str().expect("a subtype is a model");
         whole.extend(object(service, subtype));
@@ -37,7 +37,7 @@ pub fn object(service: &str, name: &str) -> Map<String, Value> {
 }
 
 /// A value of an attribute.
-pub fn attribute(service: &str, name: &str, about: &Value) -> Value {
+pub(crate) fn attribute(service: &str, name: &str, about: &Value) -> Value {
     match about["enum"].as_array() {
         Some(words) if about["type"] == "str" => words[0].clone(),
         Some(words) => json!([words[0]]),
