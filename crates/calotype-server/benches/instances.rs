@@ -1,0 +1,2 @@
+//! Launch, capture and downtime beside plain QEMU.
+fn main() {}
