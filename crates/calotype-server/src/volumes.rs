@@ -2,8 +2,9 @@
 //!
 //! Every function may be repeated: after a crash a workflow does its step again.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,14 +29,18 @@ pub(crate) fn layers(paths: &Paths, volume: &BootVolumeRecord) -> Vec<PathBuf> {
 /// Makes the empty overlay `name` of a volume, durably, unless it exists.
 pub(crate) fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str) -> Result<()> {
     let directory = directory(paths, volume);
-    std::fs::create_dir_all(&directory)
+    // A guest's process passes through; nobody else reads a guest's disk.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&directory)
         .map_err(|source| Error::io("make the directory", &directory, source))?;
     let file = directory.join(name);
     if file.exists() {
         return Ok(());
     }
     let bytes = qcow2::create_layer(volume.size_bytes)?;
-    write_durably(&file, &bytes)?;
+    write(&file, &bytes, 0o600)?;
     sync_directory(&paths.volumes())
 }
 
@@ -87,9 +92,15 @@ pub(crate) fn remove_tree(directory: &Path) -> Result<()> {
 
 /// Writes a file so that it is there whole or not at all, whatever happens.
 pub fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
+    write(file, bytes, 0o644)
+}
+
+fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let temporary = file.with_extension("new");
     let io = |source| Error::io("write", file, source);
-    let mut handle = File::create(&temporary).map_err(io)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let mut handle = options.open(&temporary).map_err(io)?;
     handle.write_all(bytes).map_err(io)?;
     handle.sync_all().map_err(io)?;
     std::fs::rename(&temporary, file).map_err(io)?;
