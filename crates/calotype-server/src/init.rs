@@ -115,7 +115,8 @@ fn credentials<E: std::error::Error + Send + Sync + 'static>(
 fn write_client(paths: &Paths, config: &Config, key: &PrivateKey) -> Result<()> {
     let directory = paths.client();
     let pem = key.to_pkcs1_pem().map_err(credentials("write the administrator's key"))?;
-    write_private(&directory.join(API_KEY), &pem)?;
+    // The label is what the official clients look for in keys that are meant for them.
+    write_private(&directory.join(API_KEY), &format!("{pem}OCI_API_KEY\n"))?;
     let public = key.public_key();
     write_private(&directory.join("api_key_public.pem"), &public.to_pem())?;
     let profile = format!(
