@@ -32,6 +32,9 @@ const CHASSIS_ASSET_TAG: &str = "OracleCloud.com";
 /// MTU of guests' network cards, as in OCI.
 const MTU: u16 = 9000;
 
+/// How long between two presses of the power button.
+const POWER_BUTTON_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Namespace of the system tags that say how an instance is run here.
 const SYSTEM_TAGS: &str = "calotype";
 
@@ -180,8 +183,7 @@ impl Guests {
             }
         };
         if let Some(grace) = grace {
-            let asked = machine.power_button().await;
-            if asked.is_ok() && tokio::time::timeout(grace, machine.exited()).await.is_ok() {
+            if shut_down(&machine, grace).await {
                 return Ok(());
             }
             tracing::warn!(instance = %id, "the guest did not shut down in time: power cut");
@@ -236,6 +238,22 @@ impl Guests {
 
     fn map<R>(&self, work: impl FnOnce(&mut HashMap<Ocid, Guest>) -> R) -> R {
         work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Presses a machine's power button until it is off, for at most `grace`; whether it is off then.
+/// Again and again, because a guest that is still booting does not notice.
+async fn shut_down(machine: &Machine, grace: Duration) -> bool {
+    let pressing = async {
+        loop {
+            // A machine that is gone cannot be asked, and need not be.
+            let _ = machine.power_button().await;
+            tokio::time::sleep(POWER_BUTTON_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = machine.exited() => true,
+        _ = tokio::time::timeout(grace, pressing) => false,
     }
 }
 
