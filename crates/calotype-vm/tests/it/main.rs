@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chain;
+mod corpus;
 mod guest;
 mod lifecycle;
 mod nbd;

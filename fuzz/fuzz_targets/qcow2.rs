@@ -1,0 +1,7 @@
+//! qcow2 layers.
+#![no_main]
+
+#[path = "../../crates/calotype-disk/tests/it/corpus/qcow2.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
