@@ -282,3 +282,15 @@ def test_identity_and_networks_are_there_after_init(region):
     [vcn] = region.oci("network", "vcn", "list", "--compartment-id", region.tenancy)
     [subnet] = region.oci("network", "subnet", "list", "--compartment-id", region.tenancy)
     assert subnet["vcn-id"] == vcn["id"]
+
+
+def test_the_doctor_finds_what_the_region_needs_and_how_to_name_it(region):
+    said = region.calotype("doctor")
+    assert "MISSING" not in said
+    assert "home-1" in said
+    # Where the names are not resolved, it offers the lines that do it.
+    name = "iaas.home-1.calotype.localhost"
+    try:
+        socket.getaddrinfo(name, region.port)
+    except socket.gaierror:
+        assert "/etc/hosts" in said and f"127.0.0.1 {name}" in said
