@@ -219,3 +219,10 @@ pub fn refuse_given(fields: &[(&str, bool)]) -> Result<(), ApiError> {
         None => Ok(()),
     }
 }
+
+/// Refuses the first of `names` that the query has: a list that leaves a filter out shows too much.
+pub fn refuse_queries(request: &Request, names: &[&'static str]) -> Result<(), ApiError> {
+    let given: Vec<_> =
+        names.iter().map(|name| (*name, request.query.contains_key(name))).collect();
+    refuse_given(&given)
+}

@@ -164,6 +164,27 @@ impl Paths {
         self.0.join("instances")
     }
 
+    /// Bytes of the longest path of a socket below the region's directory.
+    pub(crate) fn longest_socket_path(&self) -> usize {
+        // As `instances/<16 characters>/run/serial.sock`, with room for a longer name.
+        const BELOW_INSTANCES: usize = "/0123456789abcdef/run/".len() + 16;
+        self.instances().as_os_str().len() + BELOW_INSTANCES
+    }
+
+    /// Refuses a directory whose path is too long for the sockets below it.
+    pub(crate) fn check_length(&self) -> Result<()> {
+        let limit = calotype_vm::SOCKET_PATH_BYTES_MAX;
+        let bytes = self.longest_socket_path();
+        if bytes <= limit {
+            return Ok(());
+        }
+        let root = self.0.as_os_str().len();
+        Err(Error::PathTooLong {
+            directory: self.0.clone(),
+            limit: limit.saturating_sub(bytes - root),
+        })
+    }
+
     /// One directory per boot volume: its overlay files.
     pub fn volumes(&self) -> PathBuf {
         self.0.join("volumes")

@@ -11,7 +11,7 @@ use crate::app::retry_tokens::RetryToken;
 use crate::authorise::authorise;
 use crate::db;
 use crate::http::{Dispatch, Principal, Reply, Request};
-use crate::operations::{self, Operation};
+use crate::operations::{self, Body, Operation};
 use crate::records::ApiKeyRecord;
 use crate::region::Region;
 
@@ -46,6 +46,10 @@ impl Dispatch for Operations {
     async fn call(&self, request: Request) -> Result<Reply, ApiError> {
         let now = Timestamp::now();
         authorise(&self.region.config, &request)?;
+        if request.operation.body == Body::OptionalJson {
+            // Whoever does not read the body must not let a wrong one pass.
+            request.json::<serde_json::Map<String, serde_json::Value>>()?;
+        }
         let retry = RetryToken::of(&request)?;
         let context = Context {
             region: Arc::clone(&self.region),

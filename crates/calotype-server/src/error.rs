@@ -33,6 +33,14 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<toml::de::Error>,
     },
+    /// Sockets below the directory could not be made.
+    #[error("the path {} is too long: a region's directory may have {limit} bytes", directory.display())]
+    PathTooLong {
+        /// The region's directory.
+        directory: PathBuf,
+        /// Most bytes of its path.
+        limit: usize,
+    },
     /// The port cannot be had.
     #[error("cannot listen on {address}: is another region being served there?")]
     Port {
@@ -51,6 +59,9 @@ pub enum Error {
         /// What it may be.
         allowed: &'static str,
     },
+    /// What the region itself refuses, as it is told to clients.
+    #[error("refused")]
+    Refused(#[source] calotype_api::error::ApiError),
     /// The operating system refused something.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -1,9 +1,9 @@
 //! The guests that run now: their machines, their place in the network, and who watches them.
 //!
 //! A guest outlives the service: a machine is found again by its directory, and everything here is
-//! rebuilt from the catalog at start. Whoever starts, stops or re-bases a guest holds the
-//! instance's lock meanwhile, so that a command line is never made from a chain that is being
-//! changed.
+//! rebuilt from the catalog at start. Whoever starts, stops or re-bases a guest, or writes down
+//! whether it runs, holds the instance's lock meanwhile. So a command line is never made from a
+//! chain that is being changed, and an instance is STOPPED only when no process of it is left.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,12 +15,13 @@ use calotype_api::instances::{InstanceShapeConfig, InstanceState};
 use calotype_api::ocid::Ocid;
 use calotype_api::tags::DefinedTags;
 use calotype_net::{Attachment, VirtualNetwork};
-use calotype_vm::{BootDisk, Hypervisor, Machine, MachineSpec, NbdTarget, Nic};
+use calotype_store::ManifestId;
+use calotype_vm::{BootDisk, GuestStatus, Hypervisor, Machine, MachineSpec, NbdTarget, Nic};
 use serde_json::Value;
 
 use crate::app::{hardware, network, shapes};
 use crate::config::{Config, Paths};
-use crate::db::{Batch, Versioned};
+use crate::db::Batch;
 use crate::error::{Error, Result};
 use crate::records::{BootVolumeRecord, InstanceRecord};
 use crate::region::Region;
@@ -35,6 +36,9 @@ const MTU: u16 = 9000;
 /// How long between two presses of the power button.
 const POWER_BUTTON_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often a guest is looked at that may wait for space on its disk.
+const STALL_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Namespace of the system tags that say how an instance is run here.
 const SYSTEM_TAGS: &str = "calotype";
 
@@ -43,14 +47,20 @@ pub struct Guests {
     hypervisor: Hypervisor,
     network: VirtualNetwork,
     memory_limit_mib: u64,
-    running: Mutex<HashMap<Ocid, Guest>>,
+    state: Mutex<State>,
     locks: Mutex<HashMap<Ocid, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+#[derive(Default)]
+struct State {
+    running: HashMap<Ocid, Guest>,
+    /// Memory of every guest whose process may be there, also while it starts or ends.
+    memory_mib: HashMap<Ocid, u64>,
 }
 
 struct Guest {
     machine: Machine,
     attachment: Attachment,
-    memory_mib: u32,
     watcher: tokio::task::JoinHandle<()>,
 }
 
@@ -71,7 +81,7 @@ impl Guests {
             hypervisor,
             network,
             memory_limit_mib,
-            running: Mutex::default(),
+            state: Mutex::default(),
             locks: Mutex::default(),
         }
     }
@@ -93,11 +103,15 @@ impl Guests {
 
     /// Refuses a guest of that size while the host has no memory for it.
     pub fn check_capacity(&self, size: &InstanceShapeConfig) -> Result<(), ApiError> {
-        let (_, memory_mib) = shapes::host_size(size);
-        let used: u64 =
-            self.map(|guests| guests.values().map(|guest| u64::from(guest.memory_mib)).sum());
-        if used + u64::from(memory_mib) <= self.memory_limit_mib {
-            return Ok(());
+        self.with(|state| self.fits(state, size).map(drop))
+    }
+
+    /// The guest's memory in MiB, if the host has it.
+    fn fits(&self, state: &State, size: &InstanceShapeConfig) -> Result<u64, ApiError> {
+        let memory_mib = u64::from(shapes::host_size(size).1);
+        let used: u64 = state.memory_mib.values().sum();
+        if used + memory_mib <= self.memory_limit_mib {
+            return Ok(memory_mib);
         }
         tracing::warn!(used, memory_mib, limit = self.memory_limit_mib, "no memory for a guest");
         Err(ApiError::out_of_host_capacity())
@@ -113,10 +127,10 @@ impl Guests {
         DefinedTags::from([(SYSTEM_TAGS.to_owned(), tags.into_iter().collect())])
     }
 
-    /// Starts the guest of an instance, or finds it running, and plugs it into its network. The
-    /// caller holds the instance's lock.
+    /// Starts the guest of an instance, or finds it running, and plugs it into its network. Unless
+    /// it succeeds no process of the guest is left. The caller holds the instance's lock.
     pub async fn start(&self, region: &Arc<Region>, id: &Ocid) -> Result<()> {
-        if self.map(|guests| guests.contains_key(id)) {
+        if self.machine(id).is_some() {
             return Ok(());
         }
         let Some(instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
@@ -125,9 +139,22 @@ impl Guests {
         if self.adopt(region, &instance).await? {
             return Ok(());
         }
-        let spec = spec(region, &instance).await?;
-        let machine = self.hypervisor.start(&spec).await?;
-        self.plug(region, &instance, machine).await
+        let size = &instance.resource.shape_config;
+        self.with(|state| {
+            let memory_mib = self.fits(state, size)?;
+            state.memory_mib.insert(id.clone(), memory_mib);
+            Ok::<_, ApiError>(())
+        })
+        .map_err(Error::Refused)?;
+        let started = async {
+            let machine = self.hypervisor.start(&spec(region, &instance).await?).await?;
+            self.plug(region, &instance, machine).await
+        };
+        let started = started.await;
+        if started.is_err() {
+            self.with(|state| state.memory_mib.remove(id));
+        }
+        started
     }
 
     /// Takes over the machine of an instance if it still runs.
@@ -137,10 +164,14 @@ impl Guests {
             return Ok(false);
         }
         let Some(machine) = self.hypervisor.adopt(&directory).await? else { return Ok(false) };
+        let memory_mib = u64::from(shapes::host_size(&instance.resource.shape_config).1);
+        let id = &instance.resource.id;
+        self.with(|state| state.memory_mib.insert(id.clone(), memory_mib));
         self.plug(region, instance, machine).await?;
         Ok(true)
     }
 
+    /// Plugs a machine into its network and watches it. One that cannot be plugged in is ended.
     async fn plug(
         &self,
         region: &Arc<Region>,
@@ -148,16 +179,24 @@ impl Guests {
         machine: Machine,
     ) -> Result<()> {
         let id = instance.resource.id.clone();
-        let ports = published_ports(instance);
-        let vnic = network::vnic_config(&region.db, &instance.vnic_id, &ports).await?;
-        let Some(vnic) = vnic else {
-            return Err(Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() });
+        let attached = async {
+            let ports = published_ports(instance);
+            let vnic = network::vnic_config(&region.db, &instance.vnic_id, &ports).await?;
+            let missing = || Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() };
+            let vnic = vnic.ok_or_else(missing)?;
+            Ok(self.network.attach(vnic, machine.nic_socket(0)).await?)
         };
-        let attachment = self.network.attach(vnic, machine.nic_socket(0)).await?;
-        let (_, memory_mib) = shapes::host_size(&instance.resource.shape_config);
+        let attachment = match attached.await {
+            Ok(attachment) => attachment,
+            Err(error) => {
+                machine.kill().await?;
+                self.with(|state| state.memory_mib.remove(&id));
+                return Err(error);
+            }
+        };
         let watcher = tokio::spawn(watch(Arc::downgrade(region), id.clone(), machine.clone()));
-        let guest = Guest { machine, attachment, memory_mib, watcher };
-        self.map(|guests| guests.insert(id, guest));
+        let guest = Guest { machine, attachment, watcher };
+        self.with(|state| state.running.insert(id, guest));
         Ok(())
     }
 
@@ -172,49 +211,61 @@ impl Guests {
         let id = &instance.resource.id;
         // Out of the map first: from here on its end is no surprise to the watcher. Held until it
         // has ended: a guest that shuts down still has its network.
-        let running = self.map(|guests| guests.remove(id));
+        let running = self.with(|state| state.running.remove(id));
         let machine = if let Some(guest) = &running {
             guest.machine.clone()
         } else {
             let directory = machine_directory(&region.paths, instance);
-            match self.hypervisor.adopt(&directory).await? {
-                Some(machine) => machine,
-                None => return Ok(()),
-            }
-        };
-        if let Some(grace) = grace {
-            if shut_down(&machine, grace).await {
+            let Some(machine) = self.hypervisor.adopt(&directory).await? else {
+                self.with(|state| state.memory_mib.remove(id));
                 return Ok(());
-            }
-            tracing::warn!(instance = %id, "the guest did not shut down in time: power cut");
-        }
-        Ok(machine.kill().await?)
-    }
-
-    /// Resets the guest of an instance; false if it does not run.
-    pub async fn reset(&self, id: &Ocid) -> Result<bool> {
-        let Some(machine) = self.machine(id) else { return Ok(false) };
-        machine.reset().await?;
-        Ok(true)
+            };
+            machine
+        };
+        power_off(id, &machine, grace).await?;
+        self.with(|state| state.memory_mib.remove(id));
+        Ok(())
     }
 
     /// The machine of a running guest.
     pub fn machine(&self, id: &Ocid) -> Option<Machine> {
-        self.map(|guests| guests.get(id).map(|guest| guest.machine.clone()))
+        self.with(|state| state.running.get(id).map(|guest| guest.machine.clone()))
     }
 
-    /// Where the host reaches the guest's TCP ports, as `guest port -> address`.
-    pub fn public_ports(&self, id: &Ocid) -> Vec<calotype_net::PublishedPort> {
-        self.map(|guests| {
-            guests.get(id).map_or_else(Vec::new, |guest| guest.attachment.public_ports())
-        })
+    /// Writes down whether the guest of an instance runs, and where its ports are reached, if the
+    /// instance is in one of the states `from`. The caller holds the instance's lock.
+    pub async fn settle(&self, region: &Region, id: &Ocid, from: &[InstanceState]) -> Result<()> {
+        loop {
+            let Some(mut instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
+                return Ok(());
+            };
+            if !from.contains(&instance.resource.lifecycle_state) {
+                return Ok(());
+            }
+            let runs = self.machine(id).is_some();
+            let before = instance.value.clone();
+            instance.value.resource.lifecycle_state =
+                if runs { InstanceState::Running } else { InstanceState::Stopped };
+            self.describe(&mut instance.value);
+            if instance.value == before {
+                return Ok(());
+            }
+            match region.db.apply(Batch::new().replace(&instance)).await {
+                Err(error) if error.is_conflict() => {}
+                other => return Ok(other?),
+            }
+        }
     }
 
     /// Writes into the instance's system tags where its ports are reached.
-    pub fn describe(&self, instance: &mut InstanceRecord) {
+    fn describe(&self, instance: &mut InstanceRecord) {
+        let ports = self.with(|state| {
+            let guest = state.running.get(&instance.resource.id);
+            guest.map_or_else(Vec::new, |guest| guest.attachment.public_ports())
+        });
         let tags = instance.resource.system_tags.entry(SYSTEM_TAGS.to_owned()).or_default();
         tags.retain(|key, _| !key.starts_with("publicPort"));
-        for port in self.public_ports(&instance.resource.id) {
+        for port in ports {
             tags.insert(format!("publicPort{}", port.guest_port), port.address.to_string().into());
         }
     }
@@ -230,15 +281,26 @@ impl Guests {
             Ok(bytes) => Ok(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => {
-                tracing::error!(%error, instance = %instance.resource.id, "cannot read the console log");
+                let instance = &instance.resource.id;
+                tracing::error!(%error, %instance, "cannot read the console log");
                 Err(ApiError::internal())
             }
         }
     }
 
-    fn map<R>(&self, work: impl FnOnce(&mut HashMap<Ocid, Guest>) -> R) -> R {
-        work(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+async fn power_off(id: &Ocid, machine: &Machine, grace: Option<Duration>) -> Result<()> {
+    if let Some(grace) = grace {
+        if shut_down(machine, grace).await {
+            return Ok(());
+        }
+        tracing::warn!(instance = %id, "the guest did not shut down in time: power cut");
+    }
+    Ok(machine.kill().await?)
 }
 
 /// Presses a machine's power button until it is off, for at most `grace`; whether it is off then.
@@ -270,19 +332,24 @@ pub fn machine_directory(paths: &Paths, instance: &InstanceRecord) -> PathBuf {
     paths.instances().join(&instance.directory)
 }
 
-/// The disk that a volume's overlays lie over, as QEMU reaches it.
-pub fn export_of(paths: &Paths, volume: &BootVolumeRecord) -> NbdTarget {
-    NbdTarget { socket: paths.block_socket(), export: volume.base.to_string() }
+/// A disk of the store as QEMU reaches it.
+pub fn export_of(paths: &Paths, manifest: ManifestId) -> NbdTarget {
+    NbdTarget { socket: paths.block_socket(), export: manifest.to_string() }
 }
 
 async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec> {
     let volume = region.db.get::<BootVolumeRecord>(instance.boot_volume_id.as_str()).await?;
-    let Some(volume) = volume else {
+    let Some(mut volume) = volume else {
         return Err(Error::Missing {
             kind: "boot_volume",
             id: instance.boot_volume_id.to_string(),
         });
     };
+    if volume.next_base.is_some() {
+        // No guest runs, so none reads from it.
+        volume.value.next_base = None;
+        region.db.apply(Batch::new().replace(&volume)).await?;
+    }
     let mac = network::mac_address(&region.db, &instance.vnic_id).await?;
     let Some(mac) = mac else {
         return Err(Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() });
@@ -290,7 +357,8 @@ async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec>
     let options = &instance.resource.launch_options;
     let (vcpus, memory_mib) = shapes::host_size(&instance.resource.shape_config);
     let directory = machine_directory(&region.paths, instance);
-    std::fs::create_dir_all(&directory)
+    tokio::fs::create_dir_all(&directory)
+        .await
         .map_err(|source| Error::io("make the directory", &directory, source))?;
     Ok(MachineSpec {
         name: instance.directory.clone(),
@@ -302,7 +370,7 @@ async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec>
         boot_disk: BootDisk {
             bus: hardware::disk_bus(options),
             layers: volumes::layers(&region.paths, &volume),
-            base: export_of(&region.paths, &volume),
+            base: export_of(&region.paths, volume.base),
             size_bytes: volume.size_bytes,
         },
         nics: vec![Nic { model: hardware::nic_model(options), mac, mtu: Some(MTU) }],
@@ -310,48 +378,41 @@ async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec>
     })
 }
 
-/// Waits for the end of a machine that nobody asked to stop: the guest powered itself off, or QEMU
-/// died. The instance is then STOPPED.
+/// Watches over a machine: when its disk was full it goes on as soon as there is space again; when it
+/// ends though nobody asked it to, the guest powered itself off or QEMU died, the instance is STOPPED.
 async fn watch(region: Weak<Region>, id: Ocid, machine: Machine) {
-    machine.exited().await;
+    let mut looks = tokio::time::interval(STALL_INTERVAL);
+    loop {
+        tokio::select! {
+            () = machine.exited() => break,
+            _ = looks.tick() => {
+                // A status that cannot be had is asked for again; the end of QEMU is seen above.
+                if matches!(machine.guest_status().await, Ok(GuestStatus::IoError)) {
+                    tracing::warn!(instance = %id, "the guest waits for its disk: trying again");
+                    let _ = machine.resume().await;
+                }
+            }
+        }
+    }
     let Some(region) = region.upgrade() else { return };
     let _lock = region.guests.lock(&id).await;
-    let ended = region.guests.map(|guests| {
-        let same = guests.get(&id).is_some_and(|guest| guest.machine.pid() == machine.pid());
-        if same { guests.remove(&id) } else { None }
+    let ended = region.guests.with(|state| {
+        let same = |guest: &Guest| guest.machine.pid() == machine.pid();
+        if !state.running.get(&id).is_some_and(same) {
+            return None;
+        }
+        state.memory_mib.remove(&id);
+        state.running.remove(&id)
     });
     let Some(ended) = ended else { return };
     tracing::info!(instance = %id, "the guest powered itself off");
-    if let Err(error) = mark_stopped(&region, &id).await {
+    // In any other state a workflow is at work and decides.
+    let settled = region.guests.settle(&region, &id, &[InstanceState::Running]).await;
+    if let Err(error) = settled {
         tracing::error!(%error, instance = %id, "cannot mark the instance stopped");
     }
     // Last, because dropping it aborts this very task.
     drop(ended);
-}
-
-/// A RUNNING instance whose guest has ended is STOPPED; in any other state a workflow is at work
-/// and decides.
-pub async fn mark_stopped(region: &Region, id: &Ocid) -> Result<()> {
-    loop {
-        let Some(mut instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
-            return Ok(());
-        };
-        if instance.resource.lifecycle_state != InstanceState::Running {
-            return Ok(());
-        }
-        instance.value.resource.lifecycle_state = InstanceState::Stopped;
-        match replace(region, &instance).await {
-            Err(error) if error.is_conflict() => {}
-            other => return Ok(other?),
-        }
-    }
-}
-
-async fn replace(
-    region: &Region,
-    instance: &Versioned<InstanceRecord>,
-) -> Result<(), crate::db::Error> {
-    region.db.apply(Batch::new().replace(instance)).await
 }
 
 /// Memory of the host in MiB.

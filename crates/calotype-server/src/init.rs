@@ -41,6 +41,7 @@ pub async fn init(paths: &Paths, options: Options) -> Result<Config> {
     if paths.config().exists() {
         return Err(Error::RegionExists { directory: paths.root().to_owned() });
     }
+    paths.check_length()?;
     make_directories(paths)?;
     let config = new_config(options)?;
     tls::create(&paths.tls(), &config.region, &config.domain)?;

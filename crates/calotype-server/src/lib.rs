@@ -19,6 +19,7 @@ pub mod operations;
 pub mod records;
 mod recovery;
 pub mod region;
+mod retention;
 mod server;
 mod volumes;
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::Document;
 
 /// An image. Platform images have no compartment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageRecord {
     /// The image as clients see it.
     pub resource: Image,
@@ -56,7 +56,7 @@ impl Document for ImageRecord {
 pub const PLATFORM_IMAGES: &str = "";
 
 /// An instance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceRecord {
     /// The instance as clients see it.
     pub resource: Instance,
@@ -98,12 +98,15 @@ impl Document for InstanceRecord {
 }
 
 /// A boot volume: a manifest and the overlays over it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BootVolumeRecord {
     /// The volume as clients see it.
     pub resource: BootVolume,
     /// The disk below the overlays. A root of collection.
     pub base: ManifestId,
+    /// Another disk with the same content, onto which the running guest is being moved: it may read
+    /// from either, so this is a root, too. Settled when the guest starts anew.
+    pub next_base: Option<ManifestId>,
     /// File names of the overlays in the volume's directory, top first; only the first is written.
     pub layers: Vec<String>,
     /// Name of its directory below the region's `volumes`.
@@ -147,12 +150,33 @@ impl Document for BootVolumeRecord {
 }
 
 /// A capture of an instance's serial console.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConsoleHistoryRecord {
     /// The history as clients see it.
     pub resource: ConsoleHistory,
+}
+
+/// What a console history holds; apart from it, so that lists stay small.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConsoleContentRecord {
+    /// The history's id.
+    pub id: Ocid,
     /// What the console had shown, base64: a guest writes any bytes.
     pub content_base64: String,
+    /// When.
+    pub time_created: Timestamp,
+}
+
+impl Document for ConsoleContentRecord {
+    const KIND: &'static str = "console_content";
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn time_created(&self) -> Timestamp {
+        self.time_created
+    }
 }
 
 impl Document for ConsoleHistoryRecord {
@@ -184,7 +208,7 @@ impl Document for ConsoleHistoryRecord {
 }
 
 /// The public half of a user's API key, found by the key id of a signature.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApiKeyRecord {
     /// `<tenancy>/<user>/<fingerprint>`.
     pub key_id: String,

@@ -2,46 +2,66 @@
 //! run and do not are started again, those that belong to nobody are ended.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use calotype_api::instances::{InstanceState, RecoveryAction};
 
 use crate::db::{Query, Versioned};
 use crate::error::{Error, Result};
-use crate::guests::{machine_directory, mark_stopped};
+use crate::guests::machine_directory;
 use crate::records::InstanceRecord;
 use crate::region::Region;
 use crate::volumes;
 
 /// Takes over every guest that runs, and ends those whose instance is not (or no more) in the
-/// catalog.
+/// catalog. What cannot be taken over is logged and left: one odd guest must not keep the region
+/// from starting.
 pub(crate) async fn adopt_guests(region: &Arc<Region>) -> Result<()> {
     let mut known = HashSet::new();
     for instance in alive(region).await? {
         known.insert(machine_directory(&region.paths, &instance));
+        let id = &instance.resource.id;
+        let _lock = region.guests.lock(id).await;
         match region.guests.adopt(region, &instance).await {
-            Ok(true) => tracing::info!(instance = %instance.resource.id, "guest taken over"),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, instance = %instance.resource.id, "cannot take a guest over");
+            Ok(true) => {
+                tracing::info!(instance = %id, "guest taken over");
+                // Its ports may be others than before.
+                region.guests.settle(region, id, &[InstanceState::Running]).await?;
             }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, instance = %id, "cannot take a guest over"),
         }
     }
-    let directory = region.paths.instances();
-    let entries =
-        std::fs::read_dir(&directory).map_err(|source| Error::io("list", &directory, source))?;
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if known.contains(&path) {
+    for directory in directories(&region.paths.instances()).await? {
+        if known.contains(&directory) {
             continue;
         }
-        if let Some(machine) = region.guests.hypervisor().adopt(&path).await? {
-            tracing::warn!(directory = %path.display(), "ending a guest that belongs to nobody");
-            machine.kill().await?;
+        if let Err(error) = end_stray(region, &directory).await {
+            tracing::error!(%error, directory = %directory.display(), "cannot end a stray guest");
         }
-        volumes::remove_tree(&path)?;
     }
     Ok(())
+}
+
+async fn directories(parent: &Path) -> Result<Vec<PathBuf>> {
+    let io = |source| Error::io("list", parent, source);
+    let mut entries = tokio::fs::read_dir(parent).await.map_err(io)?;
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next_entry().await.map_err(io)? {
+        if entry.path().is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+async fn end_stray(region: &Region, directory: &Path) -> Result<()> {
+    if let Some(machine) = region.guests.hypervisor().adopt(directory).await? {
+        tracing::warn!(directory = %directory.display(), "ending a guest that belongs to nobody");
+        machine.kill().await?;
+    }
+    volumes::remove_tree(directory)
 }
 
 /// Starts again the guests of RUNNING instances that do not run: the host was restarted, or QEMU
@@ -56,15 +76,13 @@ pub(crate) async fn restore_guests(region: &Arc<Region>) -> Result<()> {
         let _lock = region.guests.lock(id).await;
         let stay_off = instance.resource.availability_config.recovery_action
             == Some(RecoveryAction::StopInstance);
-        if stay_off {
-            mark_stopped(region, id).await?;
-            continue;
+        if !stay_off {
+            tracing::info!(instance = %id, "starting the guest again");
+            if let Err(error) = region.guests.start(region, id).await {
+                tracing::error!(%error, instance = %id, "cannot start the guest again");
+            }
         }
-        tracing::info!(instance = %id, "starting the guest again");
-        if let Err(error) = region.guests.start(region, id).await {
-            tracing::error!(%error, instance = %id, "cannot start the guest again");
-            mark_stopped(region, id).await?;
-        }
+        region.guests.settle(region, id, &[InstanceState::Running]).await?;
     }
     Ok(())
 }

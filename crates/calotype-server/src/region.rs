@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::guests::Guests;
 use crate::init::new_ocid;
 use crate::jobs::{Engine, Settings, workflows};
-use crate::recovery;
+use crate::{recovery, retention};
 
 /// How long running steps may go on when the service is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -53,6 +53,7 @@ impl Region {
             tracing::info!(resumed, "going on with workflows that were not finished");
         }
         recovery::restore_guests(&region).await?;
+        tokio::spawn(retention::run(Arc::downgrade(&region)));
         Ok(region)
     }
 

@@ -26,6 +26,7 @@ impl Server {
     /// the region is whole: guests taken over, workflows going on.
     pub async fn start(paths: Paths) -> Result<Self> {
         let config = Config::load(&paths)?;
+        paths.check_length()?;
         // The port first: a second service must not get as far as touching the first one's guests.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
         let listener =

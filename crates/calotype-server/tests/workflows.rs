@@ -2,8 +2,10 @@
 //! unwinds every step. The guests run a disk without an operating system: what is tested is what the
 //! region does around them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,7 +228,7 @@ fn names(directory: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-fn no_others(directory: &PathBuf, known: &BTreeSet<String>) -> Result<(), String> {
+fn no_others(directory: &Path, known: &BTreeSet<String>) -> Result<(), String> {
     match names(directory).into_iter().find(|name| !known.contains(name)) {
         Some(name) => Err(format!("{name} in {} belongs to nobody", directory.display())),
         None => Ok(()),

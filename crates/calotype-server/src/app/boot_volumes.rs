@@ -25,6 +25,7 @@ pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError>
         None => context.principal.tenancy.clone(),
     };
     identity::compartment_exists(&context, &compartment).await?;
+    super::refuse_queries(&request, &["volumeGroupId"])?;
     let domain = request.query::<String>("availabilityDomain")?;
     super::list(&context, &request, &compartment, |record: &BootVolumeRecord| {
         let here = domain.as_ref().is_none_or(|name| *name == record.resource.availability_domain);
@@ -51,7 +52,7 @@ pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiErro
     }
     volume.value.resource.lifecycle_state = BootVolumeState::Terminating;
     let job = DeleteBootVolume::new(&volume);
-    super::submit(&context, job, Batch::new().replace(&volume), Reply::no_content()).await
+    super::submit(&context, job, Batch::new().replace(&volume), Reply::accepted()).await
 }
 
 /// `ListBootVolumeAttachments`.

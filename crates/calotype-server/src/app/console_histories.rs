@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use super::{Context, identity, instances, tags};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
-use crate::records::ConsoleHistoryRecord;
+use crate::records::{ConsoleContentRecord, ConsoleHistoryRecord};
 
 /// Fewest bytes that may be asked for at once.
 const LENGTH_MIN: usize = 10_240;
@@ -38,11 +38,15 @@ pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiErr
             lifecycle_state: ConsoleHistoryState::Succeeded,
             time_created: context.now.into(),
         },
+    };
+    let shown = ConsoleContentRecord {
+        id: captured.resource.id.clone(),
         content_base64: BASE64.encode(&log),
+        time_created: context.now,
     };
     let record = Versioned::first(captured);
     let reply = Reply::ok(&record.resource)?.etag(record.etag());
-    context.commit(Batch::new().create(&record), reply).await
+    context.commit(Batch::new().create(&record).insert(&shown), reply).await
 }
 
 /// `GetConsoleHistory`.
@@ -56,8 +60,10 @@ pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError>
     let compartment: Ocid = request.required_query("compartmentId")?;
     identity::compartment_exists(&context, &compartment).await?;
     let instance_id = request.query::<Ocid>("instanceId")?;
+    let domain = request.query::<String>("availabilityDomain")?;
     super::list(&context, &request, &compartment, |record: &ConsoleHistoryRecord| {
-        let wanted = instance_id.as_ref().is_none_or(|id| *id == record.resource.instance_id);
+        let wanted = instance_id.as_ref().is_none_or(|id| *id == record.resource.instance_id)
+            && domain.as_ref().is_none_or(|name| *name == record.resource.availability_domain);
         wanted.then(|| record.resource.clone())
     })
     .await
@@ -74,8 +80,9 @@ pub async fn content(context: Context, request: Request) -> Result<Reply, ApiErr
         ));
     }
     let record = load(&context, &request).await?;
-    let bytes =
-        BASE64.decode(record.content_base64.as_bytes()).map_err(|_| ApiError::internal())?;
+    let shown = super::load::<ConsoleContentRecord>(&context, &record.resource.id).await?;
+    let encoded = shown.content_base64.as_bytes();
+    let bytes = BASE64.decode(encoded).map_err(|_| ApiError::internal())?;
     let begin = offset.min(bytes.len());
     let end = begin.saturating_add(length.min(LENGTH_MAX)).min(bytes.len());
     let remaining = (bytes.len() - end).to_string();
@@ -87,7 +94,9 @@ pub async fn content(context: Context, request: Request) -> Result<Reply, ApiErr
 pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiError> {
     let record = load(&context, &request).await?;
     request.check_etag(&record.etag())?;
-    context.commit(Batch::new().delete(&record), Reply::no_content()).await
+    let shown = super::load::<ConsoleContentRecord>(&context, &record.resource.id).await?;
+    let batch = Batch::new().delete(&record).delete(&shown);
+    context.commit(batch, Reply::no_content()).await
 }
 
 async fn load(

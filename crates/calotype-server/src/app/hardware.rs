@@ -13,7 +13,6 @@
 //! ISCSI boot and VFIO networking are hardware of the public cloud: a guest prepared for them has the
 //! drivers of the nearest device here.
 
-use calotype_api::error::ApiError;
 use calotype_api::images::{Firmware, LaunchOptions, NetworkType, VolumeType};
 use calotype_vm::{DiskBus, NicModel};
 
@@ -61,15 +60,4 @@ pub fn merge(image: &LaunchOptions, asked: Option<LaunchOptions>) -> LaunchOptio
         network_type: asked.network_type.or(image.network_type),
         remote_data_volume_type: asked.remote_data_volume_type.or(image.remote_data_volume_type),
     }
-}
-
-/// Parses a MAC address as the catalog keeps it.
-pub fn mac_bytes(mac: &str) -> Result<[u8; 6], ApiError> {
-    let mut bytes = [0; 6];
-    let mut parts = mac.split(':');
-    for byte in &mut bytes {
-        let part = parts.next().and_then(|part| u8::from_str_radix(part, 16).ok());
-        *byte = part.ok_or_else(ApiError::internal)?;
-    }
-    Ok(bytes)
 }

@@ -98,7 +98,10 @@ impl Capture {
         identity::compartment_exists(context, &details.compartment_id).await?;
         let mut instance = instances::load(context, &instance_id).await?;
         let was_running = may_be_captured(&instance)?;
-        let base = base_of(context, instance.resource.image_id.as_ref()).await?;
+        let mut base = base_of(context, instance.resource.image_id.as_ref()).await?;
+        // A disk boots by the firmware it ran with, whatever its image said.
+        let firmware = instance.resource.launch_options.firmware;
+        base.launch_options.firmware = firmware.or(base.launch_options.firmware);
         if !base.create_image_allowed {
             return Err(ApiError::new(
                 ErrorCode::NotAllowed,
@@ -266,8 +269,9 @@ fn keep_firmware(mut options: LaunchOptions, base: &LaunchOptions) -> LaunchOpti
 /// A name that no platform image has.
 async fn usable_name(context: &Context, name: DisplayName) -> Result<String, ApiError> {
     let name = String::from(name);
-    let query = crate::db::Query::new().compartment(PLATFORM_IMAGES).name(&name).limit(1);
-    if context.region.db.list::<ImageRecord>(query).await?.items.is_empty() {
+    let query = crate::db::Query::new().compartment(PLATFORM_IMAGES).name(&name);
+    let named = context.region.db.list_all::<ImageRecord>(query).await?;
+    if !named.iter().any(|image| image.is_alive()) {
         return Ok(name);
     }
     Err(ApiError::invalid_parameter("displayName", "is the name of a platform image"))

@@ -32,6 +32,7 @@ pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> 
 pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
     let compartment: Ocid = request.required_query("compartmentId")?;
     identity::compartment_exists(&context, &compartment).await?;
+    super::refuse_queries(&request, &["capacityReservationId", "computeClusterId"])?;
     let domain = request.query::<String>("availabilityDomain")?;
     super::list(&context, &request, &compartment, |record: &InstanceRecord| {
         let here = domain.as_ref().is_none_or(|name| *name == record.resource.availability_domain);
@@ -54,7 +55,6 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     refuse_unsupported(&details)?;
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     let resource = &mut instance.value.resource;
-    metadata_limits::check(details.metadata.as_ref(), details.extended_metadata.as_ref())?;
     if let Some(metadata) = details.metadata {
         metadata_limits::immutable_keys_stay(&resource.metadata, &metadata)?;
         resource.metadata = metadata;
@@ -62,6 +62,7 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     if let Some(extended) = details.extended_metadata {
         resource.extended_metadata = extended;
     }
+    metadata_limits::check(Some(&resource.metadata), Some(&resource.extended_metadata))?;
     if let Some(name) = details.display_name {
         resource.display_name = name.into();
     }
@@ -95,6 +96,8 @@ fn refuse_unsupported(details: &UpdateInstanceDetails) -> Result<(), ApiError> {
         ("dedicatedVmHostId", details.dedicated_vm_host_id.is_some()),
         ("faultDomain", details.fault_domain.is_some()),
         ("launchOptions", details.launch_options.is_some()),
+        ("licensingConfigs", details.licensing_configs.is_some()),
+        ("securityAttributes", details.security_attributes.is_some()),
         ("platformConfig", details.platform_config.is_some()),
         ("shape", details.shape.is_some()),
         ("shapeConfig", details.shape_config.is_some()),

@@ -13,7 +13,7 @@ use crate::http::{Reply, Request};
 use crate::records::{ImageRecord, InstanceRecord};
 
 /// How long a token is remembered.
-const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+pub const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 
 /// Longest token accepted, in characters.
 const LENGTH_MAX: usize = 64;
@@ -22,7 +22,7 @@ const LENGTH_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub struct RetryToken {
     key: String,
-    /// Digest of the operation and the body: the same token must mean the same request.
+    /// Digest of all that the request says: the same token must mean the same request.
     fingerprint: String,
 }
 
@@ -49,6 +49,20 @@ impl Document for RetryRecord {
     }
 }
 
+#[cfg(test)]
+impl RetryRecord {
+    pub(crate) fn for_test(key: &str, time_created: Timestamp) -> Self {
+        Self {
+            key: key.to_owned(),
+            fingerprint: String::new(),
+            body: Value::Null,
+            etag: None,
+            work_request: None,
+            time_created,
+        }
+    }
+}
+
 impl RetryToken {
     /// The token of `request`, if it carries one.
     pub fn of(request: &Request) -> Result<Option<Self>, ApiError> {
@@ -61,7 +75,12 @@ impl RetryToken {
         }
         let mut digest = blake3::Hasher::new();
         digest.update(request.operation.name.as_bytes());
-        digest.update(b"\0");
+        for (name, value) in request.path.iter().chain(&request.query) {
+            for part in [*name, value] {
+                digest.update(&(part.len() as u64).to_be_bytes());
+                digest.update(part.as_bytes());
+            }
+        }
         digest.update(&request.body);
         Ok(Some(Self {
             key: format!("{}/{}/{token}", request.principal.user, request.operation.name),

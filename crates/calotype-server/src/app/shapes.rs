@@ -43,6 +43,9 @@ pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError>
         Some(id) => Some(images::load(&context, &id).await?),
         None => None,
     };
+    if let Some(domain) = request.query::<String>("availabilityDomain")? {
+        super::identity::availability_domain_exists(&context, &domain).await?;
+    }
     let wanted = request.query::<String>("shape")?;
     let shapes: Vec<&Shape> = all()
         .iter()

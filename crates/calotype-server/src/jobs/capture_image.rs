@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::commit::{self, commit};
 use super::records::{image, instance, volume_of};
 use super::{
-    Deadline, Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, resource, seed,
+    Deadline, Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, guest, resource, seed,
 };
 use crate::config::CaptureConfig;
 use crate::db::Batch;
@@ -41,6 +41,9 @@ use crate::guests;
 use crate::records::{ImageRecord, InstanceRecord};
 use crate::region::Region;
 use crate::volumes;
+
+/// How long shortening waits for somebody else who is changing the machine.
+const SHORTEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What a capture must remember.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +60,10 @@ pub struct CaptureImage {
     sealed: Vec<String>,
     /// File name of the overlay that was laid on them.
     top: Option<String>,
+    /// Whether a guest may have written to that overlay.
+    restarted: bool,
+    /// Whether the image is complete; from then on there is no deadline.
+    committed: bool,
 }
 
 impl CaptureImage {
@@ -82,6 +89,8 @@ impl CaptureImage {
                 .unwrap_or(Timestamp::MAX),
             sealed: Vec::new(),
             top: None,
+            restarted: false,
+            committed: false,
         }
     }
 }
@@ -132,6 +141,9 @@ impl Workflow for CaptureImage {
     ];
 
     fn deadline(&self) -> Option<Deadline> {
+        if self.committed {
+            return None;
+        }
         let failure = ApiError::new(
             ErrorCode::InternalServerError,
             format!(
@@ -146,9 +158,6 @@ impl Workflow for CaptureImage {
 type Context = StepContext<CaptureImage>;
 
 async fn shut_down(context: &mut Context) -> Result<(), StepError> {
-    if !context.state.was_running {
-        return Ok(());
-    }
     let region = Arc::clone(&context.environment);
     let instance = instance(&region, &context.state.instance_id).await?;
     if instance.resource.lifecycle_state != InstanceState::CreatingImage {
@@ -156,12 +165,11 @@ async fn shut_down(context: &mut Context) -> Result<(), StepError> {
     }
     let grace = Duration::from_secs(context.state.shutdown_seconds);
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    region
-        .guests
-        .stop(&region, &instance, Some(grace))
-        .await
-        .map_err(|error| StepError::retry("The guest could not be shut down", &error))?;
-    context.log("guest shut down");
+    // Of a stopped instance too: a disk is sealed only when nothing can be writing to it.
+    guest::stop(&region, &instance, context.state.was_running.then_some(grace)).await?;
+    if context.state.was_running {
+        context.log("guest shut down");
+    }
     Ok(())
 }
 
@@ -186,7 +194,7 @@ async fn seal(context: &mut Context) -> Result<(), StepError> {
     if volume.layers.len() >= calotype_vm::LAYERS_MAX {
         return Err(StepError::Fail(ApiError::new(
             ErrorCode::IncorrectState,
-            "The instance's disk has too many layers of captures that failed: stop it and try again",
+            "The instance's disk has too many layers, left by captures that failed",
         )));
     }
     let (files, name) = (volume.value.clone(), top.clone());
@@ -209,14 +217,23 @@ fn next_layer(layers: &[String]) -> String {
     format!("overlay-{}.qcow2", highest + 1)
 }
 
-/// Removes the overlay again if it never became part of the chain.
+/// Takes the overlay off again, if no guest has run on it.
 async fn unseal(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let Some(top) = context.state.top.clone() else { return Ok(()) };
-    let instance = instance(&region, &context.state.instance_id).await?;
-    let volume = volume_of(&region, &instance).await?;
-    if volume.layers.contains(&top) {
+    if context.state.restarted {
         return Ok(());
+    }
+    let instance = instance(&region, &context.state.instance_id).await?;
+    let mut volume = volume_of(&region, &instance).await?;
+    match volume.layers.split_first() {
+        Some((first, rest)) if *first == top && rest == context.state.sealed => {
+            volume.value.layers.remove(0);
+            context.save(Batch::new().replace(&volume)).await?;
+        }
+        // Shortened already: the overlay is all that is left of the chain.
+        Some((first, _)) if *first == top => return Ok(()),
+        _ => {}
     }
     blocking("The overlay could not be removed", move || {
         volumes::remove_layer(&region.paths, &volume, &top)
@@ -224,26 +241,23 @@ async fn unseal(context: &mut Context) -> Result<(), StepError> {
     .await
 }
 
-/// Gives the instance back: running if it ran, stopped if not. Also how a failed capture ends.
+/// Gives the instance back: running if it ran, stopped if not.
 async fn restart(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let _lock = region.guests.lock(&context.state.instance_id).await;
-    let mut instance = instance(&region, &context.state.instance_id).await?;
-    if instance.resource.lifecycle_state != InstanceState::CreatingImage {
+    let id = context.state.instance_id.clone();
+    let _lock = region.guests.lock(&id).await;
+    let before = instance(&region, &id).await?;
+    if before.resource.lifecycle_state != InstanceState::CreatingImage {
         return Ok(());
     }
-    instance.value.resource.lifecycle_state = InstanceState::Stopped;
     if context.state.was_running {
-        region
-            .guests
-            .start(&region, &context.state.instance_id)
-            .await
-            .map_err(|error| StepError::retry("The guest could not be started", &error))?;
-        instance.value.resource.lifecycle_state = InstanceState::Running;
-        region.guests.describe(&mut instance.value);
+        context.state.restarted = true;
+        context.save(Batch::new()).await?;
+        guest::start(&region, &id).await?;
         context.log("guest restarted");
     }
-    context.save(Batch::new().replace(&instance)).await
+    let settled = region.guests.settle(&region, &id, &[InstanceState::CreatingImage]).await;
+    settled.map_err(|error| StepError::retry("The instance could not be given back", &error))
 }
 
 async fn commit_sealed(context: &mut Context) -> Result<(), StepError> {
@@ -261,33 +275,52 @@ async fn commit_sealed(context: &mut Context) -> Result<(), StepError> {
     image.value.manifest = Some(committed.manifest);
     image.value.size_bytes = committed.size_bytes;
     context.log(commit::summary(&committed));
+    context.state.committed = true;
     // The image is a root of collection before the commit stops protecting what it wrote.
     context.save(Batch::new().replace(&image)).await
 }
 
-/// Hangs the instance's overlay on the new manifest and drops the sealed ones. What cannot be
-/// shortened in the running guest stays as it is: longer, but right.
+/// Hangs the instance's overlay on the new manifest and drops the sealed ones. The image is complete
+/// by now, so nothing here makes the capture fail: a chain that is not shortened is longer, but right.
 async fn shorten(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let _lock = region.guests.lock(&context.state.instance_id).await;
-    let instance = instance(&region, &context.state.instance_id).await?;
-    let mut volume = volume_of(&region, &instance).await?;
-    let image = image(&region, &context.state.image_id).await?;
+    let lock = region.guests.lock(&context.state.instance_id);
+    // Somebody may be waiting for the guest to shut down, with the lock in hand.
+    let Ok(_lock) = tokio::time::timeout(SHORTEN_WAIT_MAX, lock).await else {
+        context.log("the disk's chain stays long: the instance is busy");
+        return Ok(());
+    };
+    if let Err(error) = hang_on_new_base(context, &region).await {
+        tracing::warn!(%error, instance = %context.state.instance_id, "the chain stays long");
+        context.log("the disk's chain could not be shortened");
+    }
+    Ok(())
+}
+
+async fn hang_on_new_base(context: &mut Context, region: &Arc<Region>) -> Result<(), StepError> {
+    let id = context.state.instance_id.clone();
+    let instance = instance(region, &id).await?;
+    let mut volume = volume_of(region, &instance).await?;
+    let image = image(region, &context.state.image_id).await?;
     let Some(manifest) = image.manifest else { return Ok(()) };
     let sealed = context.state.sealed.clone();
     if volume.layers.iter().any(|layer| sealed.contains(layer)) {
+        if let Some(machine) = region.guests.machine(&id) {
+            // From here on the guest may read from either, whatever happens to this process.
+            volume.value.next_base = Some(manifest);
+            context.save(Batch::new().replace(&volume)).await?;
+            volume = volume_of(region, &instance).await?;
+            let kept = volume.layers.iter().filter(|layer| !sealed.contains(layer)).count();
+            let target = guests::export_of(&region.paths, manifest);
+            let rebased = machine.rebase(kept, target).await;
+            rebased.map_err(|error| StepError::retry("The guest could not be rebased", &error))?;
+        }
         volume.value.layers.retain(|layer| !sealed.contains(layer));
         volume.value.base = manifest;
-        if let Some(machine) = region.guests.machine(&context.state.instance_id) {
-            let target = guests::export_of(&region.paths, &volume);
-            if let Err(error) = machine.rebase(volume.layers.len(), target).await {
-                tracing::warn!(%error, instance = %context.state.instance_id, "the chain stays long");
-                context.log("the disk's chain could not be shortened in the running guest");
-                return Ok(());
-            }
-        }
+        volume.value.next_base = None;
         context.save(Batch::new().replace(&volume)).await?;
     }
+    let region = Arc::clone(region);
     blocking("A sealed overlay could not be removed", move || {
         sealed.iter().try_for_each(|name| volumes::remove_layer(&region.paths, &volume, name))
     })
@@ -308,9 +341,18 @@ async fn publish(context: &mut Context) -> Result<(), StepError> {
     Ok(())
 }
 
-/// The end of a capture that failed: the instance as it was, no image.
+/// The end of a capture that failed: the instance as it was, no image. An instance whose guest cannot
+/// be started again is STOPPED rather than locked for ever.
 async fn unlock(context: &mut Context) -> Result<(), StepError> {
-    restart(context).await?;
+    if let Err(error) = restart(context).await {
+        context.log(format!("the instance stays stopped: {error}"));
+        let region = Arc::clone(&context.environment);
+        let id = &context.state.instance_id;
+        let _lock = region.guests.lock(id).await;
+        let settled = region.guests.settle(&region, id, &[InstanceState::CreatingImage]).await;
+        settled
+            .map_err(|error| StepError::retry("The instance could not be given back", &error))?;
+    }
     let region = Arc::clone(&context.environment);
     let mut image = image(&region, &context.state.image_id).await?;
     let mut instance = instance(&region, &context.state.instance_id).await?;

@@ -79,5 +79,6 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
 
 async fn collect_base(context: &mut Context) -> Result<(), StepError> {
     let volume = volume(&context.environment, &context.state.volume_id).await?;
-    collect::unless_needed(&context.environment, volume.base).await
+    collect::unless_needed(&context.environment, volume.base).await;
+    Ok(())
 }

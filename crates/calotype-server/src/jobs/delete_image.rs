@@ -43,7 +43,12 @@ impl Workflow for DeleteImage {
     const STEPS: &'static [Step<Self>] = &[Step {
         name: "collect",
         weight: 1,
-        run: |context| Box::pin(async { collect::now(&context.environment).await }),
+        run: |context| {
+            Box::pin(async {
+                collect::now(&context.environment).await;
+                Ok(())
+            })
+        },
         undo: None,
     }];
 }

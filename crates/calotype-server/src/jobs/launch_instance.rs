@@ -12,7 +12,7 @@ use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
 use serde::{Deserialize, Serialize};
 
-use super::{Seeded, Step, StepContext, StepError, Workflow, blocking, resource, seed};
+use super::{Seeded, Step, StepContext, StepError, Workflow, blocking, guest, resource, seed};
 use crate::app::network;
 use crate::db::{Batch, Versioned};
 use crate::jobs::Seed;
@@ -93,14 +93,8 @@ async fn create_volume(context: &mut Context) -> Result<(), StepError> {
 
 async fn start(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let instance = load(context).await?;
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    region.guests.check_capacity(&instance.resource.shape_config)?;
-    region
-        .guests
-        .start(&region, &context.state.instance_id)
-        .await
-        .map_err(|error| StepError::retry("The guest could not be started", &error))?;
+    guest::start(&region, &context.state.instance_id).await?;
     context.log("guest started");
     Ok(())
 }
@@ -109,32 +103,21 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let instance = load(context).await?;
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    region
-        .guests
-        .stop(&region, &instance, None)
-        .await
-        .map_err(|error| StepError::retry("The guest could not be stopped", &error))
+    guest::stop(&region, &instance, None).await
 }
 
 async fn publish(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let mut instance = load(context).await?;
+    let instance = load(context).await?;
     let mut volume = volume_of(&region, &instance).await?;
-    let mut batch = Batch::new();
     if volume.resource.lifecycle_state == BootVolumeState::Provisioning {
         volume.value.resource.lifecycle_state = BootVolumeState::Available;
-        batch = batch.replace(&volume);
+        context.save(Batch::new().replace(&volume)).await?;
     }
-    if instance.resource.lifecycle_state == InstanceState::Provisioning {
-        // A guest that has ended again already is STOPPED: its end was no one's to report until now.
-        let runs = region.guests.machine(&context.state.instance_id).is_some();
-        instance.value.resource.lifecycle_state =
-            if runs { InstanceState::Running } else { InstanceState::Stopped };
-        region.guests.describe(&mut instance.value);
-        batch = batch.replace(&instance);
-    }
-    context.write(batch);
-    Ok(())
+    let id = &context.state.instance_id;
+    let _lock = region.guests.lock(id).await;
+    let settled = region.guests.settle(&region, id, &[InstanceState::Provisioning]).await;
+    settled.map_err(|error| StepError::retry("The instance could not be published", &error))
 }
 
 /// Gives everything back that was reserved with the job: address, volume, the instance itself.

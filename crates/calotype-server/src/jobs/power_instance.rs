@@ -11,9 +11,8 @@ use calotype_api::work_requests::ActionType;
 use serde::{Deserialize, Serialize};
 
 use super::records::instance;
-use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, resource, seed};
+use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, guest, resource, seed};
 use crate::config::GuestConfig;
-use crate::db::Batch;
 use crate::records::InstanceRecord;
 use crate::region::Region;
 
@@ -130,17 +129,10 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
     }
     let region = Arc::clone(&context.environment);
     let instance = instance(&region, &context.state.instance_id).await?;
-    let grace = context
-        .state
-        .action
-        .is_soft()
-        .then(|| Duration::from_secs(context.state.soft_stop_seconds));
+    let soft = Duration::from_secs(context.state.soft_stop_seconds);
+    let grace = context.state.action.is_soft().then_some(soft);
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    region
-        .guests
-        .stop(&region, &instance, grace)
-        .await
-        .map_err(|error| StepError::retry("The guest could not be stopped", &error))
+    guest::stop(&region, &instance, grace).await
 }
 
 async fn start(context: &mut Context) -> Result<(), StepError> {
@@ -148,29 +140,16 @@ async fn start(context: &mut Context) -> Result<(), StepError> {
         return Ok(());
     }
     let region = Arc::clone(&context.environment);
-    let instance = instance(&region, &context.state.instance_id).await?;
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    if region.guests.machine(&context.state.instance_id).is_none() {
-        region.guests.check_capacity(&instance.resource.shape_config)?;
-    }
-    region
-        .guests
-        .start(&region, &context.state.instance_id)
-        .await
-        .map_err(|error| StepError::retry("The guest could not be started", &error))
+    guest::start(&region, &context.state.instance_id).await
 }
 
 /// The instance is what its guest is: RUNNING or STOPPED. Also how a failed action ends.
 async fn settle(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let mut instance = instance(&region, &context.state.instance_id).await?;
-    let runs = region.guests.machine(&context.state.instance_id).is_some();
-    let resource = &mut instance.value.resource;
-    if !matches!(resource.lifecycle_state, InstanceState::Starting | InstanceState::Stopping) {
-        return Ok(());
-    }
-    resource.lifecycle_state = if runs { InstanceState::Running } else { InstanceState::Stopped };
-    region.guests.describe(&mut instance.value);
-    context.write(Batch::new().replace(&instance));
-    Ok(())
+    let id = &context.state.instance_id;
+    let _lock = region.guests.lock(id).await;
+    let from = [InstanceState::Starting, InstanceState::Stopping];
+    let settled = region.guests.settle(&region, id, &from).await;
+    settled.map_err(|error| StepError::retry("The instance could not be published", &error))
 }

@@ -23,8 +23,8 @@ pub trait Seeded: Workflow<Environment = Arc<Region>> {
     fn seed(&self, region: &Region) -> Seed;
 }
 
-/// Every workflow of the region. One that is missing here could not be resumed after a restart, so
-/// the engine refuses to take it.
+/// Every workflow of the region. Whoever writes a new one adds it here: the engine runs, and resumes
+/// after a restart, what it knows by name.
 pub fn workflows() -> Workflows<Arc<Region>> {
     Workflows::new()
         .with::<CaptureImage>()

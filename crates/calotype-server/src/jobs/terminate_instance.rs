@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{instance, volume_of};
 use super::{
-    Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, resource, seed,
+    Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, guest, resource, seed,
 };
 use crate::app::network;
 use crate::db::Batch;
@@ -76,11 +76,7 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let instance = instance(&region, &context.state.instance_id).await?;
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    region
-        .guests
-        .stop(&region, &instance, None)
-        .await
-        .map_err(|error| StepError::retry("The guest could not be stopped", &error))
+    guest::stop(&region, &instance, None).await
 }
 
 async fn finish(context: &mut Context) -> Result<(), StepError> {
@@ -98,17 +94,22 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
         volumes::remove_tree(&directory)
     })
     .await?;
-    volume.value.instance_id = None;
-    if !context.state.preserve_boot_volume {
-        volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
-        let (region, volume) = (Arc::clone(&region), volume.value.clone());
-        blocking("The boot volume could not be removed", move || {
-            volumes::remove(&region.paths, &volume)
-        })
-        .await?;
-    }
     instance.value.resource.lifecycle_state = InstanceState::Terminated;
-    context.write(Batch::new().replace(&instance).replace(&volume));
+    let mut batch = Batch::new().replace(&instance);
+    // Done again after a crash, the volume may be somebody else's already.
+    if volume.instance_id.as_ref() == Some(&context.state.instance_id) {
+        volume.value.instance_id = None;
+        if !context.state.preserve_boot_volume {
+            volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+            let (region, files) = (Arc::clone(&region), volume.value.clone());
+            blocking("The boot volume could not be removed", move || {
+                volumes::remove(&region.paths, &files)
+            })
+            .await?;
+        }
+        batch = batch.replace(&volume);
+    }
+    context.write(batch);
     Ok(())
 }
 
@@ -116,5 +117,6 @@ async fn collect_base(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let instance = instance(&region, &context.state.instance_id).await?;
     let volume = volume_of(&region, &instance).await?;
-    collect::unless_needed(&region, volume.base).await
+    collect::unless_needed(&region, volume.base).await;
+    Ok(())
 }

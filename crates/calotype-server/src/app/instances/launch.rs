@@ -45,13 +45,49 @@ pub async fn launch(context: Context, request: Request) -> Result<Reply, ApiErro
     }
 }
 
+/// Refuses at once what could only fail later: UEFI on a host without its firmware.
+fn firmware_is_here(
+    context: &Context,
+    source: &Source,
+    details: &LaunchInstanceDetails,
+) -> Result<(), ApiError> {
+    let options = hardware::merge(&source.launch_mode().1, details.launch_options.clone());
+    if hardware::firmware(&options) == calotype_vm::Firmware::Uefi64
+        && !context.region.guests.hypervisor().has_uefi()
+    {
+        return Err(ApiError::invalid_parameter(
+            "launchOptions.firmware",
+            "is UEFI_64, and this host has no UEFI firmware: its operator can install ovmf",
+        ));
+    }
+    Ok(())
+}
+
+fn kms_key_id(details: &LaunchInstanceDetails) -> Option<&Ocid> {
+    match &details.source_details {
+        Some(InstanceSourceDetails::Image(source)) => source.kms_key_id.as_ref(),
+        _ => None,
+    }
+}
+
 fn refuse_unsupported(details: &LaunchInstanceDetails) -> Result<(), ApiError> {
+    let size = details.shape_config.as_ref();
     let unsupported = [
         ("capacityReservationId", details.capacity_reservation_id.is_some()),
+        ("clusterPlacementGroupId", details.cluster_placement_group_id.is_some()),
         ("computeClusterId", details.compute_cluster_id.is_some()),
         ("dedicatedVmHostId", details.dedicated_vm_host_id.is_some()),
         ("instanceConfigurationId", details.instance_configuration_id.is_some()),
         ("ipxeScript", details.ipxe_script.is_some()),
+        ("licensingConfigs", details.licensing_configs.is_some()),
+        ("placementConstraintDetails", details.placement_constraint_details.is_some()),
+        ("securityAttributes", details.security_attributes.is_some()),
+        ("sourceDetails.kmsKeyId", kms_key_id(details).is_some()),
+        ("shapeConfig.nvmes", size.is_some_and(|size| size.nvmes.is_some())),
+        (
+            "shapeConfig.localVolumeSizeInGBs",
+            size.is_some_and(|size| size.local_volume_size_in_gbs.is_some()),
+        ),
         ("launchVolumeAttachments", details.launch_volume_attachments.is_some()),
         ("platformConfig", details.platform_config.is_some()),
         ("preemptibleInstanceConfig", details.preemptible_instance_config.is_some()),
@@ -235,6 +271,7 @@ impl Launch {
         let shape_config = shapes::configure(shape, details.shape_config.as_ref())?;
         let source = Source::resolve(context, &details).await?;
         source.accepts_shape(&shape.shape)?;
+        firmware_is_here(context, &source, &details)?;
         context.region.guests.check_capacity(&shape_config)?;
         let vnic = vnic_details(&details)?;
 
@@ -311,6 +348,7 @@ fn volume_documents(
                     vpus_per_gb: Some(10),
                 },
                 base: *manifest,
+                next_base: None,
                 layers: vec!["overlay-1.qcow2".into()],
                 directory: short_name(&id),
                 size_bytes: *size_bytes,

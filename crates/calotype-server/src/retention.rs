@@ -1,0 +1,79 @@
+//! What is forgotten, and when: answers to repeated requests, and work requests that are over.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use calotype_api::work_requests::WorkRequestStatus;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::app::retry_tokens::{LIFETIME, RetryRecord};
+use crate::db::{Batch, Db, Document, Error, Query};
+use crate::jobs::WorkRequestRecord;
+use crate::region::Region;
+
+/// How often it is looked for what can be forgotten.
+const INTERVAL: Duration = Duration::from_hours(1);
+/// How long a finished work request is kept, for whoever asks what happened.
+const WORK_REQUESTS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Forgets from time to time, as long as the region is there.
+pub(crate) async fn run(region: Weak<Region>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    loop {
+        interval.tick().await;
+        let Some(region) = region.upgrade() else { return };
+        if let Err(error) = forget(&region.db, Timestamp::now()).await {
+            tracing::error!(%error, "cannot forget what is over");
+        }
+    }
+}
+
+/// Deletes every document whose time is over at `now`.
+async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
+    let old = |since: Timestamp, kept| now.duration_since(since) > kept;
+    sweep::<RetryRecord>(db, Query::new(), |token| old(token.time_created(), LIFETIME)).await?;
+    let over = Query::new()
+        .state(WorkRequestStatus::Succeeded.as_str())
+        .state(WorkRequestStatus::Failed.as_str());
+    sweep::<WorkRequestRecord>(db, over, |request| {
+        let finished = request.resource.time_finished;
+        finished.is_some_and(|time| old(time.timestamp(), WORK_REQUESTS_KEPT))
+    })
+    .await
+}
+
+async fn sweep<T: Document>(
+    db: &Db,
+    query: Query,
+    is_over: impl Fn(&T) -> bool,
+) -> Result<(), Error> {
+    for document in db.list_all::<T>(query).await? {
+        if !is_over(&document.value) {
+            continue;
+        }
+        // One that was changed meanwhile is looked at again next time.
+        match db.apply(Batch::new().delete(&document)).await {
+            Err(error) if !error.is_conflict() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn forgets_answers_after_a_day_and_no_sooner() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&directory.path().join("catalog")).await.unwrap();
+        let created = Timestamp::UNIX_EPOCH;
+        let record = RetryRecord::for_test("user/LaunchInstance/a", created);
+        db.apply(Batch::new().insert(&record)).await.unwrap();
+        forget(&db, created + LIFETIME).await.unwrap();
+        assert!(db.get::<RetryRecord>(&record.id()).await.unwrap().is_some());
+        forget(&db, created + LIFETIME + SignedDuration::from_secs(1)).await.unwrap();
+        assert!(db.get::<RetryRecord>(&record.id()).await.unwrap().is_none());
+    }
+}
