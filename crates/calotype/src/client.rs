@@ -21,7 +21,7 @@ use serde_json::Value;
 /// How long between two looks at something that is awaited.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest wait for an answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client of one region.
 pub struct Client {

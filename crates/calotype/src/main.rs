@@ -1,5 +1,6 @@
 //! The calotype command: runs a region and talks to one.
 
+#![expect(unreachable_pub, reason = "a binary exports nothing: pub is for its other modules")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
 use std::path::PathBuf;
@@ -83,7 +84,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
         Command::Env(arguments) => commands::env::run(&directory, &arguments)?,
         Command::Doctor(arguments) => return commands::doctor::run(&directory, &arguments).await,
         Command::PlatformImage(command) => {
-            commands::platform_image::run(&directory, command).await?
+            commands::platform_image::run(&directory, command).await?;
         }
         Command::Image(command) => commands::image::run(&directory, command).await?,
         Command::Instance(command) => return commands::instance::run(&directory, command).await,

@@ -33,7 +33,7 @@ pub struct Arguments {
 /// Guests that are launched from the captured image.
 const COPIES: usize = 3;
 /// How long the service may take to answer after its start.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// The shape of all guests of the demo.
 const SHAPE: &str = "VM.Standard.E2.1.Micro";
 
@@ -56,6 +56,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (ledger, region) = match outcome {
         Ok(played) => played,
         Err((error, region)) => {
+            // Guests outlive the service: those of a demo that failed must not.
+            if region.is_some() {
+                let client = Client::open(&scratch)?;
+                if let Err(error) = terminate_all(&client).await {
+                    eprintln!("guests may be left: {error:#}");
+                }
+            }
             drop(region);
             eprintln!("the scratch region is left for inspection in {}", scratch.display());
             return Err(error);
@@ -63,8 +70,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     println!("\n{ledger}");
     if kept {
-        region.leave_running();
-        go_on(&scratch);
+        go_on(&scratch, region.leave_running());
     } else {
         let client = Client::open(&scratch)?;
         terminate_all(&client).await?;
@@ -192,8 +198,9 @@ async fn terminate_all(client: &Client) -> anyhow::Result<()> {
 struct Service(Option<Child>);
 
 impl Service {
-    fn leave_running(mut self) {
-        self.0 = None;
+    /// Leaves the service to itself; returns its process id.
+    fn leave_running(mut self) -> Option<u32> {
+        self.0.take().map(|child| child.id())
     }
 }
 
@@ -233,7 +240,7 @@ async fn start(scratch: &Path, port: u16) -> anyhow::Result<Service> {
     Ok(service)
 }
 
-fn go_on(scratch: &Path) {
+fn go_on(scratch: &Path, service: Option<u32>) {
     let directory = scratch.display();
     println!("The region goes on running. By hand:\n");
     println!("  eval \"$(calotype --directory {directory} env)\"");
@@ -242,7 +249,8 @@ fn go_on(scratch: &Path) {
     );
     println!("  calotype instance list");
     println!("  calotype instance ssh copy-1 -i {directory}/demo_key");
-    println!("\nTo end it: terminate the instances, stop the service, remove {directory}");
+    let pid = service.map_or_else(String::new, |pid| format!(" (kill {pid})"));
+    println!("\nTo end it: terminate the instances, stop the service{pid}, remove {directory}");
 }
 
 /// A JSON body for a launch.

@@ -1,15 +1,19 @@
 //! `calotype platform-image`
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
-use calotype_api::images::Image;
+use calotype_api::images::{Image, ImageState};
 use calotype_platform_image::{Built, RECIPES, Recipe};
 use calotype_server::config::Paths;
 use serde_json::json;
 
 use crate::client::Client;
 use crate::render;
+
+/// How long between two looks at an image that is being registered.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Platform images: those that every compartment sees.
 #[derive(clap::Subcommand)]
@@ -90,15 +94,7 @@ async fn register(directory: &Path, client: &Client, built: &Built) -> anyhow::R
     let description = &built.description;
     let spool = Paths::new(directory).platform_images();
     let file = description.name.clone();
-    let target = spool.join(format!("{file}.raw"));
-    // A sparse copy, or no copy at all where the filesystem can share blocks.
-    let copied = std::process::Command::new("cp")
-        .args(["--reflink=auto", "--sparse=always"])
-        .args([&built.disk, &target])
-        .status()?;
-    if !copied.success() {
-        bail!("cannot copy {} to {}", built.disk.display(), target.display());
-    }
+    copy_into(&spool, &file, &built.disk)?;
     let details = json!({
         "file": file,
         "displayName": description.name,
@@ -113,6 +109,37 @@ async fn register(directory: &Path, client: &Client, built: &Built) -> anyhow::R
         client.wait(work_request, |percent| bar.set_position(percent as u64)).await?;
         bar.finish_and_clear();
     }
-    let id = &answer.body.id;
-    Ok(client.get::<Image>(&format!("/20160918/images/{id}")).await?.body)
+    // The image may be one that somebody else is registering at this moment.
+    let target = format!("/20160918/images/{}", answer.body.id);
+    loop {
+        let image = client.get::<Image>(&target).await?.body;
+        match image.lifecycle_state {
+            ImageState::Available => return Ok(image),
+            ImageState::Deleted => {
+                bail!("{} could not be registered: try again", image.display_name)
+            }
+            _ => tokio::time::sleep(POLL_INTERVAL).await,
+        }
+    }
+}
+
+/// Copies a disk into the directory of disks to register: whole under its name, or not at all. A sparse
+/// copy, or no copy where the filesystem can share blocks.
+fn copy_into(spool: &Path, name: &str, disk: &Path) -> anyhow::Result<()> {
+    let target = spool.join(format!("{name}.raw"));
+    if target.exists() {
+        // Names hold the date and number of the build: the same name is the same disk.
+        return Ok(());
+    }
+    let temporary = spool.join(format!(".{name}.{}", std::process::id()));
+    let copied = std::process::Command::new("cp")
+        .args(["--reflink=auto", "--sparse=always"])
+        .args([disk, &temporary])
+        .status()?;
+    if !copied.success() {
+        bail!("cannot copy {} to {}", disk.display(), target.display());
+    }
+    std::fs::File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, &target)?;
+    Ok(())
 }
