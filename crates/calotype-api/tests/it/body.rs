@@ -97,6 +97,24 @@ fn names_the_words_an_enum_allows() {
 }
 
 #[test]
+fn repeats_only_a_part_of_what_is_long() {
+    let long = "ä".repeat(50_000);
+    for body in [
+        json!({"shapeConfig": {"ocpus": long}}),
+        json!({"metadata": {&long: 1}}),
+        json!({&long: 1}),
+    ] {
+        let error = from_json::<LaunchInstanceDetails>(body.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidParameter);
+        assert!(error.message.len() < 2048 && error.message.contains("ää…ää"), "{error}");
+    }
+    let mode = json!({"compartmentId": COMPARTMENT, "launchMode": long}).to_string();
+    let error = from_json::<CreateImageDetails>(mode.as_bytes()).unwrap_err();
+    assert!(error.message.starts_with("launchMode: unknown variant `ää"), "{error}");
+    assert!(error.message.ends_with("`CUSTOM`"), "{error}");
+}
+
+#[test]
 fn what_is_no_json_cannot_be_parsed() {
     for body in ["{", "nonsense", "{} {}", "{\"displayName\": \"\\ud800\"}", "\u{feff}{}"] {
         let error = from_json::<UpdateImageDetails>(body.as_bytes()).unwrap_err();
