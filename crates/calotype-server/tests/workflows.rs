@@ -52,6 +52,11 @@ struct Stage {
 impl Stage {
     /// A new region without images.
     async fn empty() -> Self {
+        Self::prepared(|_| ()).await
+    }
+
+    /// A new region without images; `prepare` is called before it is opened.
+    async fn prepared(prepare: impl FnOnce(&Paths)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let paths = Paths::new(directory.path());
         let options = Options { region: "test-1".into(), domain: "test.localhost".into(), port: 1 };
@@ -62,13 +67,18 @@ impl Stage {
         config.guests.soft_stop_seconds = 0;
         let disk: Vec<u8> = (0..DISK_BYTES).map(|index| (index / 4096) as u8).collect();
         std::fs::write(paths.platform_images().join("disk.raw"), disk).unwrap();
+        prepare(&paths);
         let region = Region::open(paths, config.clone()).await.unwrap();
         Self { region: Some(region), directory, config }
     }
 
     /// A region with one platform image.
     async fn with_image() -> (Self, Versioned<ImageRecord>) {
-        let stage = Self::empty().await;
+        Self::empty().await.and_image().await
+    }
+
+    async fn and_image(self) -> (Self, Versioned<ImageRecord>) {
+        let stage = self;
         let image = platform_image(stage.region());
         let job = RegisterPlatformImage::new(&image, "disk".into(), &stage.region().tenancy);
         stage.run(job, Batch::new().insert(&image)).await;
@@ -78,7 +88,11 @@ impl Stage {
 
     /// A region with one RUNNING instance.
     async fn with_instance() -> (Self, Ocid) {
-        let (stage, image) = Self::with_image().await;
+        Self::empty().await.and_instance().await
+    }
+
+    async fn and_instance(self) -> (Self, Ocid) {
+        let (stage, image) = self.and_image().await;
         let launch = stage.launch(&image).await;
         let id = launch.instance.resource.id.clone();
         stage.run(LaunchInstance::new(&launch.instance), launch.batch).await;
@@ -411,4 +425,69 @@ async fn deleting_a_boot_volume_survives_everything() {
         Scene::new(stage, job, Batch::new().replace(&volume))
     })
     .await;
+}
+
+/// A store on a small disk of its own, for as long as this lives.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(directory: &Path) -> Self {
+        run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs", directory.to_str().unwrap()]);
+        Self(directory.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        run("umount", &["-l", self.0.to_str().unwrap()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = std::process::Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_fails_the_capture_and_harms_nobody() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can mount a small disk");
+        return;
+    }
+    let mut disk = None;
+    let prepared = Stage::prepared(|paths| disk = Some(SmallDisk::mount(&paths.store()))).await;
+    let (stage, id) = prepared.and_instance().await;
+    let power = async |action, state| {
+        let mut instance = stage.load::<InstanceRecord>(&id).await;
+        instance.value.resource.lifecycle_state = state;
+        let job = PowerInstance::new(&instance, action, &stage.config.guests);
+        stage.run(job, Batch::new().replace(&instance)).await;
+    };
+    power(Action::Stop, InstanceState::Stopping).await;
+    // What does not compress does not fit.
+    let instance = stage.load::<InstanceRecord>(&id).await;
+    let volume = stage.load::<BootVolumeRecord>(&instance.boot_volume_id).await;
+    let paths = Paths::new(stage.directory.path());
+    let overlay = paths.volumes().join(&volume.directory).join(&volume.layers[0]);
+    let noise = stage.directory.path().join("noise");
+    run("dd", &["if=/dev/urandom", &format!("of={}", noise.display()), "bs=1M", "count=1"]);
+    let write = format!("write -s {} 0 1M", noise.display());
+    run("qemu-io", &["-f", "qcow2", "-c", &write, overlay.to_str().unwrap()]);
+
+    let details = CreateImageDetails::from_instance(stage.region().tenancy.clone(), id.clone());
+    let context = stage.context();
+    let capture = Capture::prepare(&context, details).await.unwrap();
+    let settings = &stage.config.capture;
+    let (image, instance) = (&capture.image, &capture.instance);
+    let job = CaptureImage::new(image, instance, capture.was_running, context.now, settings);
+    let (jobs, seed) = (&stage.region().jobs, job.seed(stage.region()));
+    let request = jobs.submit(job, seed, capture.batch).await.unwrap();
+    let request = jobs.wait(&request).await.unwrap();
+
+    assert!(request.errors[0].message.contains("disk is full"), "{request:?}");
+    let image = stage.load::<ImageRecord>(&capture.image.resource.id).await;
+    assert_eq!(image.resource.lifecycle_state, ImageState::Deleted);
+    stage.is_sound().await.unwrap();
+    power(Action::Start, InstanceState::Starting).await;
+    stage.is_sound().await.unwrap();
 }

@@ -35,6 +35,13 @@ pub(crate) const WORKERS_MAX: usize = 16;
 /// zstd's fastest regular level: it keeps up with the disk.
 pub(crate) const ZSTD_LEVEL: i32 = 1;
 
+/// Space that the store leaves free on its disk, at most: a commit that used the last of it would stop
+/// every guest whose overlay lies there, too.
+pub(crate) const RESERVE_BYTES_MAX: u64 = 256 << 20;
+
+/// Of a small disk no more than this share (one of so many parts) is left free.
+pub(crate) const RESERVE_SHARE: u64 = 20;
+
 /// Pack files kept open for reading.
 pub(crate) const OPEN_FILES_MAX: usize = 128;
 

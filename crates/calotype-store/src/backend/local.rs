@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use super::{Backend, Key, Upload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ManifestId;
-use crate::limits::OPEN_FILES_MAX;
+use crate::limits::{OPEN_FILES_MAX, RESERVE_BYTES_MAX, RESERVE_SHARE};
 use crate::pack::PackId;
 
 const FORMAT: &str = "calotype-store 1\n";
@@ -231,6 +231,7 @@ impl Upload for LocalUpload {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.faults
             .before(Step::Append)
+            .and_then(|()| keep_reserve(&self.file))
             .and_then(|()| self.file.write_all(bytes))
             .map_err(|error| Error::io(format!("writing {}", self.temporary.display()), error))
     }
@@ -239,6 +240,17 @@ impl Upload for LocalUpload {
         self.publish()
             .map_err(|error| Error::io(format!("publishing {}", self.target.display()), error))
     }
+}
+
+/// Refuses to use the last of the disk.
+fn keep_reserve(file: &File) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    let total_bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free_bytes < RESERVE_BYTES_MAX.min(total_bytes / RESERVE_SHARE) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
 }
 
 impl Drop for LocalUpload {
