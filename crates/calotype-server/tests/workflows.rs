@@ -17,7 +17,7 @@ use calotype_server::app::images::Capture;
 use calotype_server::app::instances::Launch;
 use calotype_server::app::network::SubnetRecord;
 use calotype_server::app::{Context, platform_images};
-use calotype_server::config::{Config, Paths};
+use calotype_server::config::{CaptureConfig, Config, Paths};
 use calotype_server::db::{Batch, Db, Document as _, Query, Versioned};
 use calotype_server::http::Principal;
 use calotype_server::init::{self, Options};
@@ -490,4 +490,40 @@ async fn a_full_disk_fails_the_capture_and_harms_nobody() {
     stage.is_sound().await.unwrap();
     power(Action::Start, InstanceState::Starting).await;
     stage.is_sound().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_that_takes_too_long_is_undone_and_unlocked() {
+    let (stage, id) = Stage::with_instance().await;
+    let details = CreateImageDetails::from_instance(stage.region().tenancy.clone(), id.clone());
+    let context = stage.context();
+    let capture = Capture::prepare(&context, details.clone()).await.unwrap();
+    let no_time = CaptureConfig { timeout_seconds: 0, ..stage.config.capture.clone() };
+    let (image, instance) = (&capture.image, &capture.instance);
+    let job = CaptureImage::new(image, instance, capture.was_running, context.now, &no_time);
+    let (jobs, seed) = (&stage.region().jobs, job.seed(stage.region()));
+    let request = jobs.submit(job, seed, capture.batch).await.unwrap();
+    let request = jobs.wait(&request).await.unwrap();
+
+    assert!(request.errors[0].message.contains("after 0 seconds"), "{request:?}");
+    let instance = stage.load::<InstanceRecord>(&id).await;
+    assert_eq!(instance.resource.lifecycle_state, InstanceState::Running);
+    stage.is_sound().await.unwrap();
+    assert!(Capture::prepare(&context, details).await.is_ok(), "it can be captured again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_capture_of_the_same_instance_is_refused_meanwhile() {
+    let (stage, id) = Stage::with_instance().await;
+    let details = CreateImageDetails::from_instance(stage.region().tenancy.clone(), id.clone());
+    let context = stage.context();
+    let first = Capture::prepare(&context, details.clone()).await.unwrap();
+    let second = Capture::prepare(&context, details.clone()).await.unwrap();
+    stage.region().db.apply(first.batch).await.unwrap();
+
+    // Whether it was prepared before the first was written or after.
+    assert!(stage.region().db.apply(second.batch).await.unwrap_err().is_conflict());
+    let refused = Capture::prepare(&context, details).await.err().unwrap();
+    assert_eq!(refused.message, "Conflict with another image operation, try again later");
+    assert_eq!(refused.status(), 409);
 }
