@@ -217,26 +217,22 @@ fn next_layer(layers: &[String]) -> String {
     format!("overlay-{}.qcow2", highest + 1)
 }
 
-/// Takes the overlay off again, if no guest has run on it.
+/// Takes the overlay off again, if no guest has run on it, and removes the files that are no part of
+/// the chain: that overlay, or sealed ones that were shortened away already.
 async fn unseal(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let Some(top) = context.state.top.clone() else { return Ok(()) };
-    if context.state.restarted {
-        return Ok(());
-    }
     let instance = instance(&region, &context.state.instance_id).await?;
     let mut volume = volume_of(&region, &instance).await?;
-    match volume.layers.split_first() {
-        Some((first, rest)) if *first == top && rest == context.state.sealed => {
-            volume.value.layers.remove(0);
-            context.save(Batch::new().replace(&volume)).await?;
-        }
-        // Shortened already: the overlay is all that is left of the chain.
-        Some((first, _)) if *first == top => return Ok(()),
-        _ => {}
+    let mut files = context.state.sealed.clone();
+    files.insert(0, top);
+    if !context.state.restarted && volume.layers == files {
+        volume.value.layers.remove(0);
+        context.save(Batch::new().replace(&volume)).await?;
     }
-    blocking("The overlay could not be removed", move || {
-        volumes::remove_layer(&region.paths, &volume, &top)
+    blocking("An overlay could not be removed", move || {
+        let mut strays = files.iter().filter(|file| !volume.layers.contains(file));
+        strays.try_for_each(|file| volumes::remove_layer(&region.paths, &volume, file))
     })
     .await
 }
