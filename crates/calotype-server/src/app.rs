@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::db::{Batch, Document, PageToken, Query, Sort, SortKey, SortOrder, Versioned};
 use crate::http::{Principal, Reply, Request};
-use crate::jobs::Seeded;
+use crate::jobs::{Seed, Seeded};
 use crate::region::Region;
 
 pub mod boot_volumes;
@@ -85,9 +85,7 @@ pub async fn submit<W: Seeded>(
     reply: Reply,
 ) -> Result<Reply, ApiError> {
     let seed = job.seed(&context.region);
-    let batch = context.remember(batch, &reply);
-    context.region.jobs.submit(job, seed, batch).await?;
-    Ok(reply)
+    submit_as(context, job, seed, batch, reply).await
 }
 
 /// As [`submit`], for operations whose answer names the work request.
@@ -99,6 +97,16 @@ pub async fn submit_visible<W: Seeded>(
 ) -> Result<Reply, ApiError> {
     let seed = job.seed(&context.region);
     let reply = reply.work_request(&seed.id);
+    submit_as(context, job, seed, batch, reply).await
+}
+
+async fn submit_as<W: Seeded>(
+    context: &Context,
+    job: W,
+    seed: Seed,
+    batch: Batch,
+    reply: Reply,
+) -> Result<Reply, ApiError> {
     let batch = context.remember(batch, &reply);
     context.region.jobs.submit(job, seed, batch).await?;
     Ok(reply)

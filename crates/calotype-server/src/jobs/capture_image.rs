@@ -35,7 +35,7 @@ use super::{
     Deadline, Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, guest, resource, seed,
 };
 use crate::config::CaptureConfig;
-use crate::db::Batch;
+use crate::db::{Batch, Versioned};
 use crate::error::Error;
 use crate::guests;
 use crate::records::{ImageRecord, InstanceRecord};
@@ -326,15 +326,20 @@ async fn hang_on_new_base(context: &mut Context, region: &Arc<Region>) -> Result
 async fn publish(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut image = image(&region, &context.state.image_id).await?;
-    let mut instance = instance(&region, &context.state.instance_id).await?;
+    let instance = instance(&region, &context.state.instance_id).await?;
     commit::publish(&region, &mut image.value).await?;
-    let mut batch = Batch::new().replace(&image);
-    if instance.capturing.as_ref() == Some(&context.state.image_id) {
-        instance.value.capturing = None;
-        batch = batch.replace(&instance);
-    }
-    context.write(batch);
+    context.write(unlocked(instance, &image));
     Ok(())
+}
+
+/// The image, and the instance free for another capture.
+fn unlocked(mut instance: Versioned<InstanceRecord>, image: &Versioned<ImageRecord>) -> Batch {
+    let batch = Batch::new().replace(image);
+    if instance.capturing.as_ref() != Some(&image.resource.id) {
+        return batch;
+    }
+    instance.value.capturing = None;
+    batch.replace(&instance)
 }
 
 /// The end of a capture that failed: the instance as it was, no image. An instance whose guest cannot
@@ -351,14 +356,9 @@ async fn unlock(context: &mut Context) -> Result<(), StepError> {
     }
     let region = Arc::clone(&context.environment);
     let mut image = image(&region, &context.state.image_id).await?;
-    let mut instance = instance(&region, &context.state.instance_id).await?;
+    let instance = instance(&region, &context.state.instance_id).await?;
     image.value.resource.lifecycle_state = ImageState::Deleted;
-    let mut batch = Batch::new().replace(&image);
-    if instance.capturing.as_ref() == Some(&context.state.image_id) {
-        instance.value.capturing = None;
-        batch = batch.replace(&instance);
-    }
-    context.write(batch);
+    context.write(unlocked(instance, &image));
     Ok(())
 }
 
