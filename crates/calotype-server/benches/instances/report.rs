@@ -1,4 +1,5 @@
-//! What was measured, as a table or as JSON: medians, and how often the peer takes as long.
+//! What was measured, as a table or as JSON: medians, the fastest rounds, and how many times as long the
+//! peer's median is.
 
 use std::time::Duration;
 
@@ -32,13 +33,14 @@ impl Report {
         });
         if !as_json {
             let qemu = hypervisor.qemu_version();
-            println!("{processors} processors, QEMU {qemu}, {accelerator}; medians\n");
-            println!("{:54} {:>11} {:>11} {:>8}", "", "calotype", "peer", "ratio");
+            println!("{processors} processors, QEMU {qemu}, {accelerator}");
+            println!("median (fastest) of all rounds, in ms\n");
+            println!("{:54} {:>15} {:>15} {:>7}", "", "calotype", "peer", "ratio");
         }
         Self { as_json, machine, rows: Vec::new() }
     }
 
-    /// Adds what was measured under a heading.
+    /// Says what the next measures are of.
     pub fn heading(&self, text: &str) {
         if !self.as_json {
             println!("{text}");
@@ -56,10 +58,10 @@ impl Report {
         let peers = peers.map(|(name, times)| (name.to_owned(), times)).into();
         let row = Row { what: format!("{heading}: {what}"), ours, peers };
         if !self.as_json {
-            println!("  {what:52} {:>8.1} ms", ms(median(&row.ours)));
+            println!("  {what:52} {}", cell(&row.ours));
             for (name, times) in &row.peers {
                 let (name, ratio) = (format!("beside {name}"), ratio(&row.ours, times));
-                println!("    {name:50} {:>11} {:>8.1} ms {ratio:>7.1}x", "", ms(median(times)));
+                println!("    {name:50} {:15} {} {ratio:>6.1}x", "", cell(times));
             }
         }
         self.rows.push(row);
@@ -92,6 +94,11 @@ impl Row {
 fn times_json(times: &[Duration]) -> Value {
     let all: Vec<_> = times.iter().copied().map(ms).collect();
     json!({ "medianMs": ms(median(times)), "allMs": all })
+}
+
+fn cell(times: &[Duration]) -> String {
+    let fastest = times.iter().min().copied().unwrap_or_default();
+    format!("{:>7.1} {:>7}", ms(median(times)), format!("({:.0})", ms(fastest)))
 }
 
 /// How many times as long as ours the peer's takes.
