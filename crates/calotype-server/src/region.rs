@@ -12,7 +12,7 @@ use calotype_store::{ManifestId, Store};
 use calotype_vm::{AcceleratorChoice, BlockServer, Hypervisor, HypervisorConfig, ResolveDisk};
 
 use crate::app::metadata::CatalogMetadata;
-use crate::config::{Config, Paths};
+use crate::config::{Config, GuestConfig, Paths};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::guests::Guests;
@@ -64,7 +64,7 @@ impl Region {
         let store = tokio::task::spawn_blocking(move || Store::open(&directory))
             .await
             .map_err(|source| Error::io("open the store in", &paths.store(), source.into()))??;
-        let hypervisor = Hypervisor::detect(hypervisor_config(&config)?).await?;
+        let hypervisor = Hypervisor::detect(hypervisor_config(&config.guests)?).await?;
         let metadata = CatalogMetadata { db: db.clone(), config: config.clone() };
         let network = VirtualNetwork::new(Arc::new(metadata));
         let blocks = hypervisor.serve_blocks(&paths.block_socket(), exports(&store))?;
@@ -123,8 +123,9 @@ fn exports(store: &Store) -> Arc<ResolveDisk> {
     })
 }
 
-fn hypervisor_config(config: &Config) -> Result<HypervisorConfig> {
-    let accelerator = match config.guests.accelerator.as_str() {
+/// How guests are run with these settings, by the account that runs this process.
+pub fn hypervisor_config(guests: &GuestConfig) -> Result<HypervisorConfig> {
+    let accelerator = match guests.accelerator.as_str() {
         "auto" => AcceleratorChoice::Auto,
         "kvm" => AcceleratorChoice::Kvm,
         "tcg" => AcceleratorChoice::Tcg,
@@ -137,7 +138,7 @@ fn hypervisor_config(config: &Config) -> Result<HypervisorConfig> {
         }
     };
     let unprivileged_user = if rustix::process::geteuid().is_root() {
-        let (user, group) = account(&config.guests.user)?;
+        let (user, group) = account(&guests.user)?;
         Some((user, kvm_group().unwrap_or(group)))
     } else {
         None

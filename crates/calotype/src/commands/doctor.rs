@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use calotype_platform_image::{RECIPES, missing_tools};
-use calotype_server::config::{Config, Paths};
-use calotype_vm::{Accelerator, Hypervisor, HypervisorConfig};
+use calotype_server::config::{Config, GuestConfig, Paths};
+use calotype_server::region::hypervisor_config;
+use calotype_vm::{Accelerator, Hypervisor};
 
 use crate::render;
 
@@ -32,11 +33,13 @@ enum State {
 
 /// Looks at everything and prints what was found; fails if something needed is missing.
 pub async fn run(directory: &Path, _arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut findings = vec![hypervisor().await, ssh(), ssh_port()];
+    let config = Config::load(&Paths::new(directory));
+    let guests = config.as_ref().map(|config| config.guests.clone()).unwrap_or_default();
+    let mut findings = vec![hypervisor(&guests).await, ssh(), ssh_port()];
     for recipe in RECIPES {
         findings.push(tools(recipe.recipe, recipe.name));
     }
-    match Config::load(&Paths::new(directory)) {
+    match config {
         Ok(config) => {
             findings.push(good("region", format!("{} in {}", config.region, directory.display())));
             findings.push(names(&config));
@@ -69,8 +72,13 @@ fn missing(what: &str, how: impl Into<String>) -> Finding {
     Finding { what: what.into(), state: State::Missing, how: how.into() }
 }
 
-async fn hypervisor() -> Finding {
-    match Hypervisor::detect(HypervisorConfig::default()).await {
+/// Looks with the region's settings, so that it finds what the service would.
+async fn hypervisor(guests: &GuestConfig) -> Finding {
+    let config = match hypervisor_config(guests) {
+        Ok(config) => config,
+        Err(error) => return missing("QEMU", error.to_string()),
+    };
+    match Hypervisor::detect(config).await {
         Ok(hypervisor) => {
             let uefi =
                 if hypervisor.has_uefi() { "" } else { "; for UEFI images: apt-get install ovmf" };
