@@ -227,6 +227,9 @@ pub(crate) fn process_exists(pid: u32) -> bool {
     std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
+/// What a failure shows of a console.
+const CONSOLE_TAIL_BYTES: usize = 300;
+
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waiting = async {
         while !holds() {
@@ -244,9 +247,15 @@ pub(crate) fn read_log(log: &Path) -> String {
 /// Waits until the console shows `text` at or after byte `from`; returns the log's length then.
 pub(crate) async fn shows(machine: &Machine, from: usize, text: &str) -> usize {
     let log = machine.console_log();
-    until(&format!("{text:?} on the console"), || {
-        read_log(&log).get(from..).is_some_and(|new| new.contains(text))
-    })
-    .await;
+    let waiting = async {
+        while !read_log(&log).get(from..).is_some_and(|new| new.contains(text)) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+        let shown = read_log(&log);
+        let start = shown.floor_char_boundary(shown.len().saturating_sub(CONSOLE_TAIL_BYTES));
+        panic!("waited in vain for {text:?}; the console ends with {:?}", &shown[start..]);
+    }
     read_log(&log).len()
 }

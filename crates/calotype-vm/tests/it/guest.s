@@ -60,6 +60,7 @@ wait:   movw    TICKS, %bx
 disk:   xorb    %al, %al
         movb    drive, %dl
         movw    $packet, %si
+        movw    $1, count               # a failure leaves there how many sectors came: none
         int     $0x13
         jnc     2f
         movw    $failed, %si
@@ -90,7 +91,7 @@ newline:
 failed: .asciz  "disk error\n"
         .balign 4
 packet: .byte   16, 0
-        .word   1, BUFFER, 0
+count:  .word   1, BUFFER, 0
 sector: .byte   0, 0, 0, 0, 0, 0, 0, 0
         .org    510
         .word   0xaa55
