@@ -48,6 +48,16 @@ sync";
 const PROVE: &str = "cat /etc/golden-file && /usr/local/bin/paint";
 const PROOF: &str = "carried by the image\npainted by painter";
 
+/// How to go on when the scratch region is gone.
+const OWN_REGION: &str = "\
+The scratch region is gone again; `calotype demo --keep` leaves it. In one of your own:
+
+  calotype init && calotype serve &
+  calotype platform-image build tiny
+  eval \"$(calotype env)\"
+  oci compute image list --compartment-id $CALOTYPE_TENANCY
+  oci compute instance launch --help";
+
 /// Runs the demo.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let scratch = scratch_directory()?;
@@ -76,7 +86,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         terminate_all(&client).await?;
         drop(region);
         std::fs::remove_dir_all(&scratch)?;
-        println!("The scratch region is gone again. With --keep it stays, to go on by hand.");
+        println!("{OWN_REGION}");
     }
     Ok(())
 }
