@@ -20,7 +20,7 @@ pub async fn run(directory: &Path, command: Command) -> anyhow::Result<()> {
 }
 
 async fn list(client: &Client) -> anyhow::Result<()> {
-    let mut table = render::table(&["NAME", "STATE", "SYSTEM", "DISK", "STORED", "ID"]);
+    let mut table = render::table(&["NAME", "STATE", "SYSTEM", "DISK", "BILLED", "ID"]);
     for image in client.images().await? {
         let size = image.size_in_mbs.map_or_else(String::new, |mib| render::bytes(mib << 20));
         let stored =
