@@ -37,9 +37,7 @@ pub use plug::{
     release_vnic, vnic_config,
 };
 pub use records::{SubnetPlace, SubnetRecord, VcnRecord, VnicRecord};
-pub use subnets::{
-    OUTBOUND_TAG, create_subnet, delete_subnet, first_subnet, get_subnet, list_subnets,
-};
+pub use subnets::{OUTBOUND_TAG, create_subnet, delete_subnet, get_subnet, list_subnets};
 pub use vcns::{create_vcn, delete_vcn, get_vcn, list_vcns};
 pub use vnics::{get_vnic, get_vnic_attachment, list_vnic_attachments};
 

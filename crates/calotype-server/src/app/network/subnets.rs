@@ -16,7 +16,7 @@ use super::records::{SubnetPlace, SubnetRecord, VcnRecord};
 use super::{default_name, dns_label, random_mac};
 use crate::app::claims::Claim;
 use crate::app::{Context, identity, refuse_given, tags};
-use crate::db::{Batch, Db, Error, ErrorKind, Query, Sort, SortKey, SortOrder, Versioned};
+use crate::db::{Batch, Db, Error, ErrorKind, Versioned};
 use crate::http::{Reply, Request};
 
 /// The free-form tag that switches a subnet's way out off (`off`) or on (`on`, as without it).
@@ -211,13 +211,6 @@ pub async fn list_subnets(context: Context, request: Request) -> Result<Reply, A
         here.then(|| subnet.resource.clone())
     })
     .await
-}
-
-/// The oldest subnet of the region, if there is one: where those launch who do not care.
-pub async fn first_subnet(db: &Db) -> Result<Option<Ocid>, Error> {
-    let oldest = Sort { key: SortKey::TimeCreated, order: SortOrder::Ascending };
-    let page = db.list::<SubnetRecord>(Query::new().sort(oldest).limit(1)).await?;
-    Ok(page.items.into_iter().next().map(|subnet| subnet.value.resource.id))
 }
 
 /// `DeleteSubnet`: of one that no VNIC is in.
