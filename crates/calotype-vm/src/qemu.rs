@@ -189,8 +189,9 @@ fn firmware(
     layout: &Layout,
     uefi_code: Option<&Path>,
 ) -> Result<()> {
-    // Only the i440FX board has a parallel ATA controller.
-    let board = if spec.boot_disk.bus == DiskBus::Ide { "pc" } else { "q35" };
+    // Only the i440FX board has a parallel ATA controller. The other goes without its own SATA
+    // controller: nothing hangs on it, and a guest would look for a driver.
+    let board = if spec.boot_disk.bus == DiskBus::Ide { "pc" } else { "q35,sata=off" };
     match (spec.firmware, uefi_code) {
         (Firmware::Bios, _) => {
             line.option("-machine", board);

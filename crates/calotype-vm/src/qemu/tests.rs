@@ -72,7 +72,7 @@ fn a_bios_machine_on_virtio() {
 -smp cpus=2,sockets=1,cores=2,threads=1
 -m size=1024M
 -rtc base=utc
--machine q35
+-machine q35,sata=off
 -uuid 6f1c5c1e-8f0a-4a53-9d5e-2d9f3b8a7c10
 -smbios type=3,asset=OracleCloud.com
 -chardev socket,id=qmp,path=/var/lib/calotype/i-1/run/qmp.sock,server=on,wait=off
@@ -102,7 +102,10 @@ fn lines_of(spec: &MachineSpec, option: &str) -> Vec<String> {
 #[test]
 fn a_uefi_machine_has_its_own_variables() {
     let spec = MachineSpec { firmware: Firmware::Uefi64, ..spec() };
-    assert_eq!(lines_of(&spec, "-machine"), ["q35,pflash0=uefi-code,pflash1=uefi-variables"]);
+    assert_eq!(
+        lines_of(&spec, "-machine"),
+        ["q35,sata=off,pflash0=uefi-code,pflash1=uefi-variables"]
+    );
     let expected = [
         r#"{"driver":"file","filename":"/ovmf/CODE.fd","node-name":"uefi-code-file","read-only":true}"#,
         r#"{"driver":"raw","file":"uefi-code-file","node-name":"uefi-code","read-only":true}"#,
@@ -135,14 +138,14 @@ fn each_bus_has_its_devices() {
         r#"{"bootindex":0,"drive":"layer-0","driver":"scsi-hd","id":"boot-disk"}"#,
         random,
     ];
-    assert_eq!(devices(DiskBus::Scsi), ("q35".into(), scsi.map(String::from).to_vec()));
+    assert_eq!(devices(DiskBus::Scsi), ("q35,sata=off".into(), scsi.map(String::from).to_vec()));
     let ide = [r#"{"bootindex":0,"drive":"layer-0","driver":"ide-hd","id":"boot-disk"}"#, random];
     assert_eq!(devices(DiskBus::Ide), ("pc".into(), ide.map(String::from).to_vec()));
     let nvme = [
         r#"{"bootindex":0,"drive":"layer-0","driver":"nvme","id":"boot-disk","serial":"boot-disk"}"#,
         random,
     ];
-    assert_eq!(devices(DiskBus::Nvme), ("q35".into(), nvme.map(String::from).to_vec()));
+    assert_eq!(devices(DiskBus::Nvme), ("q35,sata=off".into(), nvme.map(String::from).to_vec()));
 }
 
 #[test]
