@@ -1,6 +1,8 @@
 //! Every limit of this crate. Those of the format are part of it: changing one changes the names
 //! of all disks and needs a new format version.
 
+use std::time::Duration;
+
 /// Format: the bytes of disk that one chunk holds. The last chunk of a disk is padded with zeros.
 pub(crate) const CHUNK_BYTES: usize = 1 << CHUNK_BITS;
 pub(crate) const CHUNK_BITS: u8 = 16;
@@ -41,6 +43,12 @@ pub(crate) const RESERVE_BYTES_MAX: u64 = 256 << 20;
 
 /// Of a small disk no more than this share (one of so many parts) is left free.
 pub(crate) const RESERVE_SHARE: u64 = 20;
+
+/// How long opening waits for a lock that is only held for a moment longer.
+pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Between two looks at the lock.
+pub(crate) const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Pack files kept open for reading.
 pub(crate) const OPEN_FILES_MAX: usize = 128;

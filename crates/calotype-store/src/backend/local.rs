@@ -15,6 +15,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -22,7 +24,9 @@ use rustix::io::Errno;
 use super::{Backend, Key, Upload};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ManifestId;
-use crate::limits::{OPEN_FILES_MAX, RESERVE_BYTES_MAX, RESERVE_SHARE};
+use crate::limits::{
+    LOCK_INTERVAL, LOCK_WAIT_MAX, OPEN_FILES_MAX, RESERVE_BYTES_MAX, RESERVE_SHARE,
+};
 use crate::pack::PackId;
 
 const FORMAT: &str = "calotype-store 1\n";
@@ -298,13 +302,25 @@ fn lock(directory: &Path) -> Result<File> {
         .truncate(false)
         .open(&path)
         .map_err(|error| Error::io(format!("opening {}", path.display()), error))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(Error::new(
-            ErrorKind::Locked,
-            format!("store {} is open in another process", directory.display()),
-        )),
-        Err(error) => Err(Error::io(format!("locking {}", path.display()), error.into())),
+    let begin = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A child that the last holder was just starting has the lock, too, until it runs its
+            // own program: the lock outlives a holder that was killed by that moment.
+            Err(Errno::WOULDBLOCK) if begin.elapsed() < LOCK_WAIT_MAX => {
+                thread::sleep(LOCK_INTERVAL);
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::new(
+                    ErrorKind::Locked,
+                    format!("store {} is open in another process", directory.display()),
+                ));
+            }
+            Err(error) => {
+                return Err(Error::io(format!("locking {}", path.display()), error.into()));
+            }
+        }
     }
 }
 
