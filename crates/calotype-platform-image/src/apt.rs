@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::cache;
 use crate::tools::{Need, Tool};
 use crate::{Error, ErrorKind, Result};
+use crate::{cache, sources};
 
 /// What fetching and unpacking packages needs.
 pub(crate) const NEEDS: &[Need] = &[
@@ -23,11 +23,6 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The release that the recipes are written for: Debian 12.
 pub(crate) const RELEASE: &str = "bookworm";
-const SOURCES: &str = "\
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-updates main
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security bookworm-security main
-";
 
 /// One package file of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,13 +64,14 @@ impl Apt {
         Self::with(cache, Vec::new(), "system")
     }
 
-    /// With lists in `cache`, and Debian 12's public mirror as the source.
+    /// With lists in `cache`, from the machine's sources of Debian 12.
     fn private(cache: &Path) -> Result<Self> {
         let state = cache.join("apt");
         let lists = state.join("lists/partial");
         std::fs::create_dir_all(&lists).map_err(Error::io("create", &lists))?;
         let sources = state.join("sources.list");
-        std::fs::write(&sources, SOURCES).map_err(Error::io("write", &sources))?;
+        let text = sources::of_this_machine(&format!("signed-by={KEYRING}"))?;
+        std::fs::write(&sources, text).map_err(Error::io("write", &sources))?;
         let options = vec![
             format!("Dir::State={}", state.display()),
             format!("Dir::State::status={}", empty_status(&state)?.display()),

@@ -13,7 +13,7 @@ use crate::digest::{self, Digest};
 use crate::tools::{Need, Tool};
 use crate::tree::{Node, Tree};
 use crate::{Built, Description, Error, ErrorKind, Firmware, Recipe, Result};
-use crate::{archive, dates, ext4};
+use crate::{archive, dates, ext4, sources};
 
 /// Raised when the code that builds changes what it builds.
 const REVISION: &str = "debian-12 2";
@@ -57,7 +57,6 @@ const PACKAGES: &[&str] = &[
 const FILES: &[(&str, &str)] = &[
     ("etc/default/grub", include_str!("debian12/default-grub")),
     ("etc/cloud/cloud.cfg.d/90_image.cfg", include_str!("debian12/cloud.cfg")),
-    ("etc/apt/sources.list", include_str!("debian12/sources.list")),
     ("etc/default/locale", "LANG=C.UTF-8\n"),
     ("etc/hostname", "debian\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost\n"),
@@ -65,6 +64,8 @@ const FILES: &[(&str, &str)] = &[
     // Empty: systemd makes one at the first boot.
     ("etc/machine-id", ""),
 ];
+/// Where the guest's own apt installs from.
+const SOURCES: &str = "etc/apt/sources.list";
 const GRUB_CFG: &str = include_str!("debian12/grub.cfg");
 
 /// Everything that this recipe runs.
@@ -82,14 +83,15 @@ pub(crate) fn build(cache: &Path, progress: &mut dyn FnMut(&str, f64)) -> Result
     progress("look up packages", 0.0);
     apt::with_lists(cache, progress, |apt, progress| {
         let packages = resolve(apt)?;
-        let digest = digest(&packages);
+        let sources = sources::of_this_machine("")?;
+        let digest = digest(&packages, &sources);
         if let Some(built) = cache::find(cache, Recipe::Debian12, &digest) {
             progress("done", 1.0);
             return Ok(built);
         }
         progress("fetch packages", 0.05);
         let files = apt.fetch(&packages)?;
-        build_from(cache, &packages, &files, digest, progress)
+        build_from(cache, &packages, &files, &sources, digest, progress)
     })
 }
 
@@ -99,7 +101,7 @@ fn resolve(apt: &Apt) -> Result<Vec<Package>> {
     apt.resolve(&names)
 }
 
-fn digest(packages: &[Package]) -> String {
+fn digest(packages: &[Package], sources: &str) -> String {
     let mut digest = Digest::new(REVISION);
     for package in packages {
         digest.add(&package.name, package.sha256.as_bytes());
@@ -107,6 +109,7 @@ fn digest(packages: &[Package]) -> String {
     for (path, content) in FILES {
         digest.add(path, content.as_bytes());
     }
+    digest.add(SOURCES, sources.as_bytes());
     digest.add("grub.cfg", GRUB_CFG.as_bytes());
     digest.add("packages", PACKAGES.join("\n").as_bytes());
     digest.finish()
@@ -116,6 +119,7 @@ fn build_from(
     cache: &Path,
     packages: &[Package],
     files: &[PathBuf],
+    sources: &str,
     inputs_digest: String,
     progress: &mut dyn FnMut(&str, f64),
 ) -> Result<Built> {
@@ -128,7 +132,7 @@ fn build_from(
     progress("put the system together", 0.65);
     let uuid = digest::uuid(&inputs_digest, "root filesystem");
     let mut tree = archive::read(&installed)?;
-    adapt(&mut tree, &uuid)?;
+    adapt(&mut tree, &uuid, sources)?;
     let grub = packages.iter().position(|package| package.name == boot_disk::GRUB_PACKAGE);
     let grub = grub.and_then(|index| files.get(index)).ok_or_else(|| {
         Error::new(ErrorKind::Content, format!("{} is not installed", boot_disk::GRUB_PACKAGE))
@@ -178,7 +182,7 @@ fn install(scratch: &Path, packages: &[Package], files: &[PathBuf], epoch: u64) 
 
 /// Turns what the packages installed into an image: its boot files, and nothing that every
 /// instance must have for itself.
-fn adapt(tree: &mut Tree, uuid: &str) -> Result<()> {
+fn adapt(tree: &mut Tree, uuid: &str, sources: &str) -> Result<()> {
     let host_key = |path: &str| path.starts_with("etc/ssh/ssh_host_");
     let from_the_build = |path: &str| {
         let lists = path.starts_with("etc/apt/sources.list.d/");
@@ -188,6 +192,7 @@ fn adapt(tree: &mut Tree, uuid: &str) -> Result<()> {
     for (path, content) in FILES {
         tree.file(path, 0o644, *content);
     }
+    tree.file(SOURCES, 0o644, sources);
     tree.file("etc/fstab", 0o644, format!("UUID={uuid} / ext4 errors=remount-ro 0 1\n"));
     tree.file("boot/grub/grub.cfg", 0o644, GRUB_CFG.replace("@UUID@", uuid));
     // A configuration by update-grub loads modules from here.

@@ -15,6 +15,7 @@ mod error;
 mod ext4;
 mod modules;
 mod newc;
+mod sources;
 mod tiny;
 mod tools;
 mod tree;
