@@ -16,7 +16,7 @@ use crate::{Built, Description, Error, ErrorKind, Firmware, Recipe, Result};
 use crate::{dates, ext4, newc};
 
 /// Raised when the code that builds changes what it builds.
-const REVISION: &str = "tiny 3";
+const REVISION: &str = "tiny 4";
 
 /// Size of the disk: small enough to copy, with about 150 MiB free for its users.
 const SIZE_BYTES: u64 = 256 * 1024 * 1024;
@@ -57,6 +57,17 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("libsemanage2", LIBRARIES),
     ("libsepol2", LIBRARIES),
     ("libbz2-1.0", LIBRARIES),
+    ("qemu-guest-agent", &["usr/sbin/qemu-ga"]),
+    ("libglib2.0-0", GLIB),
+    ("libudev1", LIBRARIES),
+    ("liburing2", LIBRARIES),
+    ("libnuma1", LIBRARIES),
+];
+const GLIB: &[&str] = &[
+    "lib/x86_64-linux-gnu/libglib",
+    "usr/lib/x86_64-linux-gnu/libglib",
+    "lib/x86_64-linux-gnu/libgmodule",
+    "usr/lib/x86_64-linux-gnu/libgmodule",
 ];
 const PAM_PERMIT: &str = "lib/x86_64-linux-gnu/security/pam_permit.so";
 
@@ -69,6 +80,7 @@ const DRIVERS: &[&str] = &[
     "virtio_net",
     "virtio_rng",
     "virtio_balloon",
+    "virtio_console",
     "sd_mod",
     "ata_piix",
     "ata_generic",
@@ -124,6 +136,7 @@ const FILES: &[(&str, u32, &str)] = &[
     ("usr/lib/tiny/identity", 0o755, include_str!("tiny/identity.sh")),
     ("usr/lib/tiny/ready", 0o755, include_str!("tiny/ready.sh")),
     ("usr/lib/tiny/power-button", 0o755, include_str!("tiny/power-button.sh")),
+    ("usr/lib/tiny/guest-agent", 0o755, include_str!("tiny/guest-agent.sh")),
     ("usr/lib/tiny/shutdown", 0o755, include_str!("tiny/shutdown.sh")),
     ("usr/sbin/poweroff", 0o755, include_str!("tiny/power.sh")),
     ("usr/sbin/adduser", 0o755, include_str!("tiny/adduser.sh")),
@@ -373,7 +386,7 @@ mod tests {
             Tool::new("sh").arg("-n").arg(&file).run().unwrap();
             checked += 1;
         }
-        assert_eq!(checked, 9);
+        assert_eq!(checked, 10);
     }
 
     #[test]
