@@ -13,12 +13,14 @@
 mod error;
 mod layered;
 pub mod limits;
+mod piece;
 pub mod qcow2;
 pub mod raw;
 mod source;
 
 pub use error::{Error, ErrorKind, Result};
 pub use layered::Layered;
+pub use piece::{Piece, SharedBytes};
 pub use source::Source;
 
 /// A virtual disk readable at any offset.
@@ -39,6 +41,26 @@ pub trait Disk: Send + Sync {
     /// The run is at least one byte long, ends at or before the end of the disk, and need not be
     /// maximal: the run that follows may be of the same kind.
     fn extent_at(&self, offset: u64) -> Result<Extent>;
+
+    /// What is known of the `length_max` bytes from `offset` without reading them; a caller may so
+    /// answer at once what is in memory, and have the rest read by somebody who may wait for it.
+    ///
+    /// `length_max` is not zero, and the range lies inside the disk. The piece is no longer than it.
+    fn piece_at(&self, offset: u64, length_max: u64) -> Result<Piece> {
+        let extent = self.extent_at(offset)?;
+        let length_bytes = extent.length_bytes.min(length_max);
+        Ok(match extent.kind {
+            ExtentKind::Data => Piece::Unread(length_bytes),
+            ExtentKind::Zero | ExtentKind::Parent => Piece::Zeros(length_bytes),
+        })
+    }
+
+    /// Reads `length` bytes from `offset`: a [`Piece::Unread`] or its beginning.
+    fn read_piece(&self, offset: u64, length: usize) -> Result<SharedBytes> {
+        let mut bytes = vec![0; length];
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes.into())
+    }
 }
 
 /// A run of a disk with one [`ExtentKind`].
