@@ -22,6 +22,12 @@ pub enum ErrorKind {
     Refused,
     /// What came over a control socket was not what its protocol allows.
     Protocol,
+    /// No agent in the guest answers.
+    AgentMissing,
+    /// The agent in the guest did not freeze the filesystems, or not in time.
+    NotFrozen,
+    /// The guest was thawed before its disk was sealed.
+    ThawedEarly,
     /// An answer did not come within its deadline.
     TimedOut,
     /// The operating system refused an operation on a file, socket or process.

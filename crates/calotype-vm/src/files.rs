@@ -56,6 +56,16 @@ impl Layout {
         self.run().join("serial.sock")
     }
 
+    /// The channel to the agent in the guest.
+    pub(crate) fn agent_socket(&self) -> PathBuf {
+        self.run().join("agent.sock")
+    }
+
+    /// Says whether the guest's filesystems may be frozen; see [`crate::freeze`].
+    pub(crate) fn freeze_mark(&self) -> PathBuf {
+        self.directory.join("freeze")
+    }
+
     pub(crate) fn nic_socket(&self, index: usize) -> PathBuf {
         self.run().join(format!("nic{index}.sock"))
     }
@@ -80,6 +90,8 @@ pub(crate) fn prepare(
     std::fs::set_permissions(directory, Permissions::from_mode(mode))
         .map_err(Error::io("set the mode of", directory))?;
     prepare_run(layout, owner)?;
+    // No guest begins its life frozen.
+    remove_if_there(&layout.freeze_mark())?;
     if let Some(template) = variables {
         let copy = layout.firmware_variables();
         if !copy.try_exists().map_err(Error::io("look at", &copy))? {
@@ -92,6 +104,15 @@ pub(crate) fn prepare(
         give(layer, owner)?;
     }
     save_spec(layout, spec)
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != IoErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn prepare_run(layout: &Layout, owner: Option<Owner>) -> Result<()> {
@@ -108,7 +129,7 @@ fn prepare_run(layout: &Layout, owner: Option<Owner>) -> Result<()> {
 
 /// Gives a file or directory to QEMU's user. A symbolic link is refused: nobody put one there
 /// rightly, and its target would change hands.
-fn give(path: &Path, owner: Option<Owner>) -> Result<()> {
+pub(crate) fn give(path: &Path, owner: Option<Owner>) -> Result<()> {
     let Some((user, group)) = owner else { return Ok(()) };
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()

@@ -1,5 +1,6 @@
 //! Finds QEMU and its firmware, chooses the accelerator, and starts or adopts machines.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use crate::block::{BlockServer, ResolveDisk};
 use crate::console::Console;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, Layout};
+use crate::freeze::GuardCommand;
 use crate::launcher::{Launched, Launcher};
 use crate::limits::START_TIMEOUT;
-use crate::machine::{GuestStatus, Machine};
+use crate::machine::{GuestStatus, Host, Machine};
 use crate::process::{self, Identity, Process};
 use crate::qemu;
 use crate::qmp::Qmp;
@@ -31,6 +33,9 @@ pub struct HypervisorConfig {
     /// User and group id that QEMU runs as when this process is root; give `kvm`'s group for KVM.
     /// `None` runs QEMU as this process's user.
     pub unprivileged_user: Option<(u32, u32)>,
+    /// Command line of a process that does [`crate::run_freeze_guard`]. `None` is this very program
+    /// with the argument `freeze-guard`.
+    pub freeze_guard: Option<Vec<OsString>>,
 }
 
 /// A matching pair of OVMF files.
@@ -71,6 +76,7 @@ pub struct Hypervisor {
 #[derive(Debug)]
 struct Inner {
     launcher: Launcher,
+    host: Host,
     version: String,
     accelerator: Accelerator,
     firmware: Option<FirmwarePaths>,
@@ -89,7 +95,9 @@ impl Hypervisor {
         let firmware = config.firmware.or_else(FirmwarePaths::find);
         let binary = launcher.binary.display();
         tracing::info!(%binary, version, %accelerator, uefi = firmware.is_some(), "found QEMU");
-        Ok(Self { inner: Arc::new(Inner { launcher, version, accelerator, firmware }) })
+        let guard = config.freeze_guard.map_or_else(GuardCommand::default, GuardCommand);
+        let host = Host { owner: launcher.owner, guard };
+        Ok(Self { inner: Arc::new(Inner { launcher, host, version, accelerator, firmware }) })
     }
 
     /// What guests run on, and why.
@@ -137,7 +145,7 @@ impl Hypervisor {
         .await
         .map_err(|error| Error::because(ErrorKind::Io, "cannot prepare the directory", error))??;
         let mut starting = Starting(Some(self.inner.launcher.launch(&spec.name, &words)?));
-        starting.finish(spec).await
+        starting.finish(spec, &self.inner.host).await
     }
 
     /// Finds the machine of this directory that still runs, or `None` when none does. A guest whose
@@ -146,7 +154,8 @@ impl Hypervisor {
     /// QEMU serves one control connection at a time, so every earlier handle of this machine must be
     /// gone, as it is after a restart of the service.
     ///
-    /// A QEMU that does not answer is adopted too, so that it can be killed.
+    /// A QEMU that does not answer is adopted too, so that it can be killed. A guest that was left
+    /// frozen is thawed, in the background.
     pub async fn adopt(&self, directory: &Path) -> Result<Option<Machine>> {
         let layout = Layout::new(directory);
         let Some(mut spec) = files::load_spec(&layout)? else { return Ok(None) };
@@ -157,17 +166,20 @@ impl Hypervisor {
         let serial = layout.serial_socket();
         let qmp = Qmp::new(layout.qmp_socket(), Arc::clone(&process));
         let console = Console::spawn(None, serial, layout.console_log(), Arc::clone(&process));
-        let machine = Machine::new(Arc::clone(&process), qmp, console, spec);
+        let host = self.inner.host.clone();
+        let machine = Machine::new(Arc::clone(&process), qmp, console, spec, host);
         let status = match machine.guest_status().await {
             Ok(GuestStatus::Prelaunch) => machine.resume().await,
-            other => other.map(drop),
+            Ok(_) => machine.top_layer().await.map(drop),
+            Err(error) => Err(error),
         };
         if process.is_gone() {
             return Ok(None);
         }
         if let Err(error) = status {
-            tracing::warn!(%error, directory = %directory.display(), "an adopted QEMU is silent");
+            tracing::warn!(%error, directory = %directory.display(), "an adopted QEMU is odd");
         }
+        machine.look_after_a_freeze();
         Ok(Some(machine))
     }
 
@@ -186,13 +198,13 @@ fn find(name: &str, layout: &Layout) -> Result<Option<Process>> {
 struct Starting(Option<Launched>);
 
 impl Starting {
-    async fn finish(&mut self, spec: &MachineSpec) -> Result<Machine> {
+    async fn finish(&mut self, spec: &MachineSpec, host: &Host) -> Result<Machine> {
         let Some(launched) = &mut self.0 else {
             return Err(Error::new(ErrorKind::StartFailed, "started twice"));
         };
         let process = Arc::clone(&launched.process);
         let result = tokio::select! {
-            result = bring_up(Arc::clone(&process), spec) => result,
+            result = bring_up(Arc::clone(&process), spec, host) => result,
             () = process.exited() => Err(Error::new(ErrorKind::NotRunning, "QEMU ended")),
         };
         match result {
@@ -222,7 +234,7 @@ impl Drop for Starting {
 }
 
 /// Waits for the control sockets, connects the console before the guest can print, and lets it run.
-async fn bring_up(process: Arc<Process>, spec: &MachineSpec) -> Result<Machine> {
+async fn bring_up(process: Arc<Process>, spec: &MachineSpec, host: &Host) -> Result<Machine> {
     let layout = Layout::new(&spec.directory);
     let qmp = Qmp::new(layout.qmp_socket(), Arc::clone(&process));
     // QEMU answers commands when it has opened everything, no sooner.
@@ -230,7 +242,7 @@ async fn bring_up(process: Arc<Process>, spec: &MachineSpec) -> Result<Machine> 
     let serial = layout.serial_socket();
     let stream = UnixStream::connect(&serial).await.map_err(Error::io("reach", &serial))?;
     let console = Console::spawn(Some(stream), serial, layout.console_log(), Arc::clone(&process));
-    let machine = Machine::new(process, qmp, console, spec.clone());
+    let machine = Machine::new(process, qmp, console, spec.clone(), host.clone());
     machine.resume().await?;
     Ok(machine)
 }

@@ -9,8 +9,9 @@
 //!     machine.json              the MachineSpec, as last made durable
 //!     console.log               the serial console's newest output, bounded
 //!     firmware-vars.fd          UEFI variables (UEFI machines only)
+//!     freeze                    not empty while the guest's filesystems may be frozen
 //!     run/                      owned by QEMU's user, emptied at every start
-//!       qemu.pid  qmp.sock  serial.sock  nic0.sock …
+//!       qemu.pid  qmp.sock  serial.sock  agent.sock  nic0.sock …
 //! ```
 //!
 //! The boot disk is a chain of qcow2 layers of which only the top is written, over a read-only
@@ -20,10 +21,13 @@
 //! This crate knows disks and processes. It knows nothing of images, instances, users or the wire.
 
 mod accelerator;
+mod agent;
 mod block;
 mod console;
 mod error;
 mod files;
+mod freeze;
+mod freeze_guard;
 mod hypervisor;
 mod launcher;
 mod limits;
@@ -37,8 +41,9 @@ pub use accelerator::{Accelerator, AcceleratorChoice};
 pub use block::{BlockServer, ExportStatistics, ResolveDisk};
 pub use error::{Error, ErrorKind, Result};
 pub use files::CONSOLE_LOG;
+pub use freeze_guard::run as run_freeze_guard;
 pub use hypervisor::{FirmwarePaths, Hypervisor, HypervisorConfig};
-pub use limits::{CONSOLE_LOG_BYTES_MAX, LAYERS_MAX, NICS_MAX, SOCKET_PATH_BYTES_MAX};
-pub use machine::{DiskStatistics, GuestStatus, Machine};
+pub use limits::{CONSOLE_LOG_BYTES_MAX, FREEZE_MAX, LAYERS_MAX, NICS_MAX, SOCKET_PATH_BYTES_MAX};
+pub use machine::{Consistency, DiskStatistics, GuestStatus, Machine, Sealed};
 pub use qmp::Event;
 pub use spec::{BootDisk, DiskBus, Firmware, MachineSpec, NbdTarget, Nic, NicModel};

@@ -30,6 +30,25 @@ pub(crate) const QMP_GRAPH_TIMEOUT: Duration = Duration::from_mins(2);
 /// Between two attempts to reach a control socket.
 pub(crate) const RECONNECT_DELAY: Duration = Duration::from_millis(200);
 
+/// From the order to freeze a guest's filesystems to the order to thaw them, whatever happens.
+pub const FREEZE_MAX: Duration = Duration::from_secs(10);
+
+/// A line of the agent in the guest: what it answers to what it is asked here is far shorter.
+pub(crate) const AGENT_LINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an earlier conversation that may come before the agent's first answer.
+pub(crate) const AGENT_STALE_BYTES_MAX: usize = 1 << 20;
+/// The agent's answer to anything but a freeze. It looks at its channel ten times a second when
+/// nobody was there before, and its guest may be busy.
+pub(crate) const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two attempts to thaw.
+pub(crate) const THAW_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// How long a seal waits for the agent to confirm the thaw; the guard goes on asking.
+pub(crate) const THAW_WAIT_MAX: Duration = Duration::from_secs(15);
+/// From the start of the process that guards a freeze to its first word, without the freeze itself.
+pub(crate) const GUARD_TIMEOUT: Duration = Duration::from_secs(20);
+/// A line between the service and the process that guards a freeze: paths and messages.
+pub(crate) const GUARD_LINE_BYTES_MAX: usize = 64 << 10;
+
 /// From the start of the QEMU process to its control sockets answering.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two looks for a control socket that a starting QEMU has not made yet.

@@ -8,12 +8,27 @@ use tokio::sync::broadcast;
 
 use crate::console::Console;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{self, Layout};
-use crate::limits::{KILL_TIMEOUT, QMP_GRAPH_TIMEOUT};
+use crate::files::{Layout, Owner};
+use crate::freeze::{self, GuardCommand};
+use crate::limits::KILL_TIMEOUT;
 use crate::process::Process;
 use crate::qemu;
 use crate::qmp::{Event, Qmp};
-use crate::spec::{MachineSpec, NbdTarget};
+use crate::spec::MachineSpec;
+
+mod chain;
+mod seal;
+
+pub use seal::{Consistency, Sealed};
+
+/// What all machines of a host have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    /// Whom QEMU's files are given to.
+    pub(crate) owner: Option<Owner>,
+    /// The process that guards freezes.
+    pub(crate) guard: GuardCommand,
+}
 
 /// A handle on a running QEMU process. Dropping it never ends the guest.
 #[derive(Debug, Clone)]
@@ -27,6 +42,7 @@ struct Inner {
     qmp: Qmp,
     console: Console,
     layout: Layout,
+    host: Host,
     spec: Mutex<MachineSpec>,
     /// One change of the block graph at a time.
     graph: tokio::sync::Mutex<()>,
@@ -73,10 +89,16 @@ impl Machine {
         qmp: Qmp,
         console: Console,
         spec: MachineSpec,
+        host: Host,
     ) -> Self {
         let layout = Layout::new(&spec.directory);
         let (spec, graph) = (Mutex::new(spec), tokio::sync::Mutex::new(()));
-        Self { inner: Arc::new(Inner { process, qmp, console, layout, spec, graph }) }
+        Self { inner: Arc::new(Inner { process, qmp, console, layout, host, spec, graph }) }
+    }
+
+    /// Thaws the guest in the background if it was left frozen.
+    pub(crate) fn look_after_a_freeze(&self) {
+        freeze::thaw_adopted(self.inner.layout.clone(), Arc::clone(&self.inner.process));
     }
 
     /// QEMU's process id.
@@ -84,7 +106,8 @@ impl Machine {
         self.inner.process.pid()
     }
 
-    /// The machine as it is now: [`Machine::rebase`] changes its boot disk.
+    /// The machine as it is now: [`Machine::seal`] and [`Machine::rebase`] change its boot
+    /// disk.
     pub fn spec(&self) -> MachineSpec {
         self.locked_spec().clone()
     }
@@ -159,79 +182,10 @@ impl Machine {
         self.inner.layout.console_log()
     }
 
-    /// Shortens the running guest's chain: keeps the top `layers_kept` layers (at least one) and
-    /// hangs them on `base`, which must read exactly as what is dropped. Repeating it is harmless.
-    /// The dropped files are closed on return and may be deleted.
-    ///
-    /// # Errors
-    /// `InvalidSpec` when that many layers are not there, `Refused` when QEMU cannot reach `base`.
-    /// Half-done work is finished by repeating.
-    pub async fn rebase(&self, layers_kept: usize, base: NbdTarget) -> Result<()> {
-        let _one_at_a_time = self.inner.graph.lock().await;
-        let mut spec = self.spec();
-        if layers_kept == 0 || layers_kept > spec.boot_disk.layers.len() {
-            let there = spec.boot_disk.layers.len();
-            return Err(Error::new(
-                ErrorKind::InvalidSpec,
-                format!("cannot keep {layers_kept} of {there} layers"),
-            ));
-        }
-        qemu::validate_target(&base)?;
-        let present = self.node_names().await?;
-        let base_node = qemu::base_node_name(&base);
-        if !present.contains(&base_node) {
-            self.change_graph("blockdev-add", qemu::base_node(&base)?).await?;
-        }
-        let bottom = qemu::layer_node(layers_kept - 1, &base_node);
-        self.change_graph("blockdev-reopen", json!({ "options": [bottom] })).await?;
-        self.drop_unused_nodes(&present, layers_kept, &base_node).await?;
-        spec.boot_disk.layers.truncate(layers_kept);
-        spec.boot_disk.base = base;
-        let layout = self.inner.layout.clone();
-        let saved = spec.clone();
-        tokio::task::spawn_blocking(move || files::save_spec(&layout, &saved))
-            .await
-            .map_err(|error| Error::because(ErrorKind::Io, "cannot save the machine", error))??;
-        *self.locked_spec() = spec;
-        Ok(())
-    }
-
-    /// Deletes layers from the top down, since each holds the next, then the bases.
-    async fn drop_unused_nodes(
-        &self,
-        present: &[String],
-        layers_kept: usize,
-        base_node: &str,
-    ) -> Result<()> {
-        let layers = (layers_kept..crate::LAYERS_MAX)
-            .flat_map(|index| [qemu::layer_node_name(index), qemu::layer_file_node_name(index)]);
-        let bases = present.iter().filter(|name| name.starts_with("base-")).cloned();
-        for name in layers.chain(bases).filter(|name| name != base_node && present.contains(name)) {
-            self.change_graph("blockdev-del", json!({ "node-name": name })).await?;
-        }
-        Ok(())
-    }
-
-    async fn change_graph(&self, command: &'static str, arguments: Value) -> Result<()> {
-        self.inner.qmp.execute_within(QMP_GRAPH_TIMEOUT, command, arguments).await.map(drop)
-    }
-
-    async fn node_names(&self) -> Result<Vec<String>> {
-        let flat = json!({ "flat": true });
-        let nodes = self.inner.qmp.execute("query-named-block-nodes", flat).await?;
-        let names = nodes.as_array().into_iter().flatten();
-        Ok(names.filter_map(|node| node["node-name"].as_str()).map(str::to_owned).collect())
-    }
-
     /// What the guest did with its disk since QEMU started.
     pub async fn disk_statistics(&self) -> Result<DiskStatistics> {
         let answer = self.inner.qmp.execute("query-blockstats", json!({})).await?;
-        let is_boot_disk = |device: &&Value| {
-            device["qdev"]
-                .as_str()
-                .is_some_and(|path| path.split('/').any(|part| part == qemu::BOOT_DISK))
-        };
-        let Some(device) = answer.as_array().into_iter().flatten().find(is_boot_disk) else {
+        let Some(device) = boot_disk_of(&answer) else {
             return Err(Error::new(ErrorKind::Protocol, "QEMU has no statistics of the boot disk"));
         };
         let count = |name: &str| device["stats"][name].as_u64().unwrap_or(0);
@@ -246,4 +200,14 @@ impl Machine {
                 + count("failed_flush_operations"),
         })
     }
+}
+
+/// The entry of the boot disk in what `query-block` or `query-blockstats` answers.
+fn boot_disk_of(answer: &Value) -> Option<&Value> {
+    let is_boot_disk = |device: &&Value| {
+        device["qdev"]
+            .as_str()
+            .is_some_and(|path| path.split('/').any(|part| part == qemu::BOOT_DISK))
+    };
+    answer.as_array().into_iter().flatten().find(is_boot_disk)
 }

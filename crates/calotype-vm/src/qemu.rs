@@ -21,6 +21,9 @@ use crate::spec::{DiskBus, Firmware, MachineSpec, NbdTarget, Nic, NicModel};
 /// The device that the boot disk is, by which its statistics are found.
 pub(crate) const BOOT_DISK: &str = "boot-disk";
 
+/// The port on which QEMU's guest agent listens, by the name that it looks for.
+const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+
 const NAME_BYTES_MAX: usize = 64;
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
@@ -134,6 +137,10 @@ pub(crate) fn command_line(
     // Fed by QEMU itself: one open file less than with /dev/urandom.
     line.option("-object", "rng-builtin,id=entropy");
     line.json("-device", &json!({ "driver": "virtio-rng-pci", "rng": "entropy" }));
+    // After all other devices, which keep their places on the bus and so their names in the guest.
+    line.json("-device", &json!({ "driver": "virtio-serial-pci", "id": "channels" }));
+    let port = json!({ "driver": "virtserialport", "chardev": "agent", "name": AGENT_PORT });
+    line.json("-device", &port);
     // Some boot loaders and systems stop where there is no display adapter at all.
     line.option("-display", "none").option("-vga", "std");
     Ok(line.0)
@@ -222,7 +229,7 @@ fn firmware(
 }
 
 fn control(line: &mut Words, layout: &Layout) -> Result<()> {
-    let (qmp, serial) = (layout.qmp_socket(), layout.serial_socket());
+    let (qmp, serial, agent) = (layout.qmp_socket(), layout.serial_socket(), layout.agent_socket());
     let mut listen = |id: &str, path: &Path| {
         let path = escaped(socket_text(path)?);
         line.option("-chardev", format!("socket,id={id},path={path},server=on,wait=off"));
@@ -230,19 +237,23 @@ fn control(line: &mut Words, layout: &Layout) -> Result<()> {
     };
     listen("qmp", &qmp)?;
     listen("serial", &serial)?;
+    listen("agent", &agent)?;
     line.option("-mon", "chardev=qmp,mode=control").option("-serial", "chardev:serial");
     Ok(())
 }
 
 /// The export's node is named by what it is, so that a repeated rebase finds what it did before.
 pub(crate) fn base_node_name(target: &NbdTarget) -> String {
-    // FNV-1a: node names hold 31 bytes, and this name must not change between releases of ours.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let socket = target.socket.as_os_str().as_encoded_bytes();
-    for byte in socket.iter().chain(&[0]).chain(target.export.as_bytes()) {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    format!("base-{hash:016x}")
+    let bytes = socket.iter().chain(&[0]).chain(target.export.as_bytes());
+    format!("base-{:016x}", fingerprint(bytes))
+}
+
+/// FNV-1a: node names hold 31 bytes, and those of a running QEMU must be known to later releases.
+fn fingerprint<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Options of the export's node, for `-blockdev` and `blockdev-add`.
@@ -255,23 +266,36 @@ pub(crate) fn base_node(target: &NbdTarget) -> Result<Value> {
     }))
 }
 
-/// The node of layer `index`, counted from the top and from QEMU's start.
-pub(crate) fn layer_node_name(index: usize) -> String {
-    format!("layer-{index}")
+/// A layer's node is named by its file, wherever in the chain it comes to lie.
+pub(crate) fn layer_node_name(layer: &Path) -> String {
+    format!("layer-{:016x}", fingerprint(layer.as_os_str().as_encoded_bytes().iter()))
 }
 
-/// The node of the file that holds layer `index`.
-pub(crate) fn layer_file_node_name(index: usize) -> String {
-    format!("layer-{index}-file")
+/// The node of the file that holds a layer.
+pub(crate) fn layer_file_node_name(layer: &Path) -> String {
+    format!("{}-file", layer_node_name(layer))
 }
 
-/// Options of a layer's node, for `-blockdev` and `blockdev-reopen`, which takes them all again.
-pub(crate) fn layer_node(index: usize, backing: &str) -> Value {
-    let mut node = json!({
-        "driver": "qcow2", "node-name": layer_node_name(index), "file": layer_file_node_name(index),
-        "backing": backing, "read-only": index > 0,
+/// Options of the node of a layer's file, for `-blockdev` and `blockdev-add`.
+pub(crate) fn layer_file_node(layer: &Path, is_top: bool) -> Result<Value> {
+    let mut file = json!({
+        "driver": "file", "filename": path_text(layer)?,
+        "node-name": layer_file_node_name(layer), "read-only": !is_top,
     });
-    if index == 0 {
+    if is_top {
+        file["discard"] = "unmap".into();
+    }
+    Ok(file)
+}
+
+/// Options of a layer's node, for `-blockdev`, `blockdev-add` and `blockdev-reopen`, which takes
+/// them all again. Without `backing` nothing is below it, whatever its header says.
+pub(crate) fn layer_node(layer: &Path, is_top: bool, backing: Option<&str>) -> Value {
+    let mut node = json!({
+        "driver": "qcow2", "node-name": layer_node_name(layer),
+        "file": layer_file_node_name(layer), "backing": backing, "read-only": !is_top,
+    });
+    if is_top {
         // What the guest trims or zeroes is not captured later.
         node["discard"] = "unmap".into();
         node["detect-zeroes"] = "unmap".into();
@@ -284,16 +308,9 @@ fn boot_disk(line: &mut Words, spec: &MachineSpec) -> Result<()> {
     line.json("-blockdev", &base_node(&disk.base)?);
     let mut backing = base_node_name(&disk.base);
     for (index, layer) in disk.layers.iter().enumerate().rev() {
-        let mut file = json!({
-            "driver": "file", "filename": path_text(layer)?,
-            "node-name": layer_file_node_name(index), "read-only": index > 0,
-        });
-        if index == 0 {
-            file["discard"] = "unmap".into();
-        }
-        line.json("-blockdev", &file);
-        line.json("-blockdev", &layer_node(index, &backing));
-        backing = layer_node_name(index);
+        line.json("-blockdev", &layer_file_node(layer, index == 0)?);
+        line.json("-blockdev", &layer_node(layer, index == 0, Some(&backing)));
+        backing = layer_node_name(layer);
     }
     let mut device = json!({ "id": BOOT_DISK, "drive": backing, "bootindex": 0 });
     device["driver"] = match disk.bus {

@@ -77,18 +77,21 @@ fn a_bios_machine_on_virtio() {
 -smbios type=3,asset=OracleCloud.com
 -chardev socket,id=qmp,path=/var/lib/calotype/i-1/run/qmp.sock,server=on,wait=off
 -chardev socket,id=serial,path=/var/lib/calotype/i-1/run/serial.sock,server=on,wait=off
+-chardev socket,id=agent,path=/var/lib/calotype/i-1/run/agent.sock,server=on,wait=off
 -mon chardev=qmp,mode=control
 -serial chardev:serial
 -blockdev {"driver":"nbd","export":"m-1","node-name":"base-3273bee219e8c263","open-timeout":10,"read-only":true,"reconnect-delay":86400,"server":{"path":"/run/nbd.sock","type":"unix"}}
--blockdev {"driver":"file","filename":"/layers/a.qcow2","node-name":"layer-1-file","read-only":true}
--blockdev {"backing":"base-3273bee219e8c263","driver":"qcow2","file":"layer-1-file","node-name":"layer-1","read-only":true}
--blockdev {"discard":"unmap","driver":"file","filename":"/var/lib/calotype/i-1/b.qcow2","node-name":"layer-0-file","read-only":false}
--blockdev {"backing":"layer-1","detect-zeroes":"unmap","discard":"unmap","driver":"qcow2","file":"layer-0-file","node-name":"layer-0","read-only":false}
--device {"bootindex":0,"drive":"layer-0","driver":"virtio-blk-pci","id":"boot-disk"}
+-blockdev {"driver":"file","filename":"/layers/a.qcow2","node-name":"layer-eb9cf456c068ef3e-file","read-only":true}
+-blockdev {"backing":"base-3273bee219e8c263","driver":"qcow2","file":"layer-eb9cf456c068ef3e-file","node-name":"layer-eb9cf456c068ef3e","read-only":true}
+-blockdev {"discard":"unmap","driver":"file","filename":"/var/lib/calotype/i-1/b.qcow2","node-name":"layer-2164a7c71d22cb80-file","read-only":false}
+-blockdev {"backing":"layer-eb9cf456c068ef3e","detect-zeroes":"unmap","discard":"unmap","driver":"qcow2","file":"layer-2164a7c71d22cb80-file","node-name":"layer-2164a7c71d22cb80","read-only":false}
+-device {"bootindex":0,"drive":"layer-2164a7c71d22cb80","driver":"virtio-blk-pci","id":"boot-disk"}
 -netdev {"addr":{"path":"/var/lib/calotype/i-1/run/nic0.sock","type":"unix"},"id":"net0","server":true,"type":"stream"}
 -device {"driver":"virtio-net-pci","host_mtu":9000,"id":"nic0","mac":"02:00:17:00:00:01","netdev":"net0","romfile":""}
 -object rng-builtin,id=entropy
 -device {"driver":"virtio-rng-pci","rng":"entropy"}
+-device {"driver":"virtio-serial-pci","id":"channels"}
+-device {"chardev":"agent","driver":"virtserialport","name":"org.qemu.guest_agent.0"}
 -display none
 -vga std"#,
     );
@@ -130,19 +133,26 @@ fn each_bus_has_its_devices() {
         let mut spec = spec();
         spec.nics.clear();
         spec.boot_disk.bus = bus;
-        (lines_of(&spec, "-machine").concat(), lines_of(&spec, "-device"))
+        // Without the channel to the agent, which comes last.
+        let mut devices = lines_of(&spec, "-device");
+        let channel = devices.split_off(devices.len() - 2);
+        assert!(channel[1].contains("org.qemu.guest_agent.0"), "{channel:?}");
+        (lines_of(&spec, "-machine").concat(), devices)
     };
     let random = r#"{"driver":"virtio-rng-pci","rng":"entropy"}"#;
     let scsi = [
         r#"{"driver":"virtio-scsi-pci","id":"scsi"}"#,
-        r#"{"bootindex":0,"drive":"layer-0","driver":"scsi-hd","id":"boot-disk"}"#,
+        r#"{"bootindex":0,"drive":"layer-2164a7c71d22cb80","driver":"scsi-hd","id":"boot-disk"}"#,
         random,
     ];
     assert_eq!(devices(DiskBus::Scsi), ("q35,sata=off".into(), scsi.map(String::from).to_vec()));
-    let ide = [r#"{"bootindex":0,"drive":"layer-0","driver":"ide-hd","id":"boot-disk"}"#, random];
+    let ide = [
+        r#"{"bootindex":0,"drive":"layer-2164a7c71d22cb80","driver":"ide-hd","id":"boot-disk"}"#,
+        random,
+    ];
     assert_eq!(devices(DiskBus::Ide), ("pc".into(), ide.map(String::from).to_vec()));
     let nvme = [
-        r#"{"bootindex":0,"drive":"layer-0","driver":"nvme","id":"boot-disk","serial":"boot-disk"}"#,
+        r#"{"bootindex":0,"drive":"layer-2164a7c71d22cb80","driver":"nvme","id":"boot-disk","serial":"boot-disk"}"#,
         random,
     ];
     assert_eq!(devices(DiskBus::Nvme), ("q35,sata=off".into(), nvme.map(String::from).to_vec()));
@@ -211,4 +221,12 @@ fn bases_are_told_apart_by_socket_and_export() {
     assert_ne!(target("/a", "b"), target("/a", "c"));
     assert_ne!(target("/a", "b"), target("/ab", ""));
     assert!(target("/a", "b").len() <= 31, "QEMU's limit");
+}
+
+#[test]
+fn layers_are_told_apart_by_their_files() {
+    let names = ["/a/overlay-1.qcow2", "/a/overlay-2.qcow2", "/b/overlay-1.qcow2"]
+        .map(|layer| layer_file_node_name(Path::new(layer)));
+    assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2]);
+    assert!(names.iter().all(|name| name.len() <= 31), "QEMU's limit: {names:?}");
 }

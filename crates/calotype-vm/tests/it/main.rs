@@ -8,3 +8,4 @@ mod guest;
 mod lifecycle;
 mod nbd;
 mod network;
+mod seal;
