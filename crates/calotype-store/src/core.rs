@@ -1,18 +1,20 @@
 //! What all parts of an open store share, and the one way to the plain bytes of a chunk.
 
-use std::sync::atomic::AtomicU32;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
-use crate::backend::{Backend, Key};
+use crate::backend::{Backend, Folder, Key};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ManifestId};
-use crate::index::{Index, Location};
-use crate::limits::{NODE_BYTES, PLAIN_BYTES_MAX};
+use crate::index::{Index, IndexFile, Location, PackInfo};
+use crate::limits::{NODE_BYTES, OPENING_PACKS, PLAIN_BYTES_MAX};
+use crate::liveness::{CommitNumber, Touch};
 use crate::manifest::{self, ROOT_BYTES, Root};
-use crate::pack::{self, Codec};
+use crate::pack::{self, PackId};
 use crate::registry::Registry;
-use crate::store::Options;
+use crate::store::{KeepOpen, Options};
 
 /// An open store.
 pub(crate) struct Core {
@@ -22,32 +24,57 @@ pub(crate) struct Core {
     pub(crate) registry: Arc<Registry>,
     /// Held by the collection that runs.
     pub(crate) collecting: Mutex<()>,
-    /// The number of the next pack.
-    pub(crate) next_pack: AtomicU32,
     pub(crate) options: Options,
+    /// Dropped last.
+    _keep_open: KeepOpen,
 }
 
 impl Core {
-    /// Reads what there is, and rebuilds the index from the packs.
-    pub(crate) fn open(backend: Box<dyn Backend>, options: Options) -> Result<Self> {
-        let manifests = backend.manifests()?.into_iter().collect();
-        let mut packs = backend.packs()?;
-        packs.sort_unstable();
-        let index = Index::default();
-        for &(pack, length_bytes) in &packs {
-            let opened = pack::open_pack(backend.as_ref(), pack, length_bytes)?;
-            index.load_pack(pack, length_bytes, &opened.records, opened.scanned);
+    /// Reads what there is, and brings the index up to date with the packs.
+    pub(crate) fn open(
+        backend: Box<dyn Backend>,
+        index: &IndexFile,
+        options: Options,
+        keep_open: KeepOpen,
+    ) -> Result<Self> {
+        let mut manifests = BTreeSet::new();
+        let mut partials = BTreeSet::new();
+        let mut packs = BTreeMap::new();
+        for folder in Folder::ALL {
+            for (key, length_bytes) in backend.list(folder)? {
+                match key {
+                    Key::Pack(id) => drop(packs.insert(id, length_bytes)),
+                    Key::Manifest(id) => drop(manifests.insert(id)),
+                    Key::Partial(id) => drop(partials.insert(id)),
+                }
+            }
         }
-        let next_pack = packs.last().map_or(1, |(pack, _)| pack.0.saturating_add(1));
+        let index = Index::open(index)?;
+        forget_packs_gone(&index, &packs)?;
+        add_packs_found(&index, backend.as_ref(), packs)?;
         Ok(Self {
             backend,
             index,
             cache: Cache::new(options.cache_bytes),
-            registry: Registry::new(manifests),
+            registry: Registry::new(manifests, partials),
             collecting: Mutex::new(()),
-            next_pack: AtomicU32::new(next_pack),
             options,
+            _keep_open: keep_open,
         })
+    }
+
+    /// Whether the chunk is there and sound as far as is known; if so `commit` relies on it from now
+    /// on, and it stays.
+    pub(crate) fn touch(&self, commit: CommitNumber, id: ChunkId) -> Result<bool> {
+        loop {
+            let generation = self.registry.liveness.generation();
+            let Some(location) = self.index.get(id)? else { return Ok(false) };
+            match self.registry.liveness.touch(commit, location.slot, generation) {
+                Touch::Kept => return Ok(!self.index.is_damaged(id, location)),
+                Touch::Doomed => return Ok(false),
+                Touch::LookAgain => {}
+            }
+        }
     }
 
     /// The root of a manifest that is visible and pinned.
@@ -78,7 +105,7 @@ impl Core {
     pub(crate) fn load(&self, id: ChunkId, plain_bytes: usize) -> Result<Vec<u8>> {
         let mut tried = None;
         loop {
-            let location = self.index.get(id).ok_or_else(|| missing(id))?;
+            let location = self.index.get(id)?.ok_or_else(|| missing(id))?;
             // A collection may have moved the chunk since it was looked up; its new place is tried.
             if let Some((failed, error)) = tried
                 && failed == location
@@ -96,28 +123,34 @@ impl Core {
         let payload = self.payload(location)?;
         let plain = pack::codec::unpack(id, location.codec, payload, plain_bytes);
         self.index.set_damaged(id, location, plain.is_none());
-        plain.ok_or_else(|| damaged(id, location))
+        plain.ok_or_else(|| self.damaged(id, location))
     }
 
     /// The payload of a chunk and the length of its plain bytes, verified, for moving it.
     pub(crate) fn load_packed(&self, id: ChunkId, location: Location) -> Result<(Vec<u8>, usize)> {
         let payload = self.payload(location)?;
-        let lengths = match location.codec {
-            Codec::Raw => [payload.len(), payload.len()],
-            // Only these two exist; which one it is, only the plain bytes tell.
-            Codec::Zstd => [PLAIN_BYTES_MAX, NODE_BYTES],
-        };
-        let plain = lengths.into_iter().find(|&plain_bytes| {
-            pack::codec::unpack(id, location.codec, payload.clone(), plain_bytes).is_some()
-        });
+        let plain_bytes = if location.node { NODE_BYTES } else { PLAIN_BYTES_MAX };
+        let plain = pack::codec::unpack(id, location.codec, payload.clone(), plain_bytes);
         self.index.set_damaged(id, location, plain.is_none());
-        Ok((payload, plain.ok_or_else(|| damaged(id, location))?))
+        plain.map(|_| (payload, plain_bytes)).ok_or_else(|| self.damaged(id, location))
     }
 
     fn payload(&self, location: Location) -> Result<Vec<u8>> {
+        let pack = self.index.pack(location.slot.pack).ok_or_else(|| {
+            Error::corrupt(format!("the index names a pack {} that is gone", location.slot.pack))
+        })?;
         let mut payload = vec![0; (location.stored_bytes as usize).min(PLAIN_BYTES_MAX)];
-        self.backend.read(Key::Pack(location.pack), u64::from(location.offset), &mut payload)?;
+        self.backend.read(Key::Pack(pack.id), u64::from(location.offset), &mut payload)?;
         Ok(payload)
+    }
+
+    fn damaged(&self, id: ChunkId, location: Location) -> Error {
+        let pack = self.index.pack(location.slot.pack);
+        let pack = pack.map_or_else(|| "that is gone".to_owned(), |pack| pack.id.to_string());
+        Error::corrupt(format!(
+            "chunk {id} is damaged in pack {pack} at offset {}",
+            location.offset
+        ))
     }
 
     /// The name of what is at `level` and covers `chunk` (0 = the chunk itself) in the tree of
@@ -142,9 +175,50 @@ fn missing(id: ChunkId) -> Error {
     Error::corrupt(format!("chunk {id} is missing"))
 }
 
-fn damaged(id: ChunkId, location: Location) -> Error {
-    Error::corrupt(format!(
-        "chunk {id} is damaged in pack {} at offset {}",
-        location.pack, location.offset
-    ))
+/// Takes out of the index what was in packs that are not there any more, or are not what they were.
+fn forget_packs_gone(index: &Index, packs: &BTreeMap<PackId, u64>) -> Result<()> {
+    let known = index.packs();
+    let is_gone = |info: &PackInfo| packs.get(&info.id) != Some(&info.length_bytes);
+    let gone: Vec<_> =
+        known.iter().filter(|(_, info)| is_gone(info)).map(|(&number, _)| number).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(packs = gone.len(), "the index knows packs that are gone");
+    // Nothing is marked: all chunks are candidates, of which those are removed.
+    let scan = index.scan(&[])?;
+    let chunks = scan.candidates.iter().filter(|chunk| gone.contains(&chunk.location.slot.pack));
+    index.remove(chunks.map(|chunk| (chunk.id, chunk.location)), &gone)?;
+    Ok(())
+}
+
+/// Adds packs that the index does not know, in the order in which they were begun.
+fn add_packs_found(
+    index: &Index,
+    backend: &dyn Backend,
+    mut packs: BTreeMap<PackId, u64>,
+) -> Result<()> {
+    for info in index.packs().values() {
+        packs.remove(&info.id);
+    }
+    let packs: Vec<_> = packs.into_iter().collect();
+    for packs in packs.chunks(OPENING_PACKS) {
+        // Side by side: with a distant backend each takes a while.
+        let opened: Vec<_> = thread::scope(|scope| {
+            let open = |&(id, length_bytes)| {
+                scope.spawn(move || pack::open_pack(backend, id, length_bytes))
+            };
+            let opening: Vec<_> = packs.iter().map(open).collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, _>| match thread.join() {
+                Ok(opened) => opened,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            opening.into_iter().map(join).collect::<Result<_>>()
+        })?;
+        for (&(id, length_bytes), opened) in packs.iter().zip(opened) {
+            let info = PackInfo { id, length_bytes, scanned: opened.scanned };
+            index.add_pack(index.number_pack(), info, &opened.records, false)?;
+        }
+    }
+    Ok(())
 }

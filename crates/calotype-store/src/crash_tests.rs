@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use calotype_disk::Disk;
 use calotype_disk::raw::Raw;
 
-use crate::backend::{Faults, Local, Step};
+use crate::backend::Local;
+use crate::backend::files::{Files, RealFiles, Space, StoreFile};
+use crate::index::IndexFile;
 use crate::limits::CHUNK_BYTES;
 use crate::{ErrorKind, ManifestId, Options, Result, Store};
 
@@ -18,25 +20,140 @@ fn options() -> Options {
     Options { pack_bytes: 4 * CHUNK_BYTES as u64, ..Options::default() }
 }
 
+/// A change of the file system, in the order in which an upload passes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Create,
+    Append,
+    SyncFile,
+    Rename,
+    SyncFolder,
+    Remove,
+    /// Any change of the index.
+    Index,
+}
+
+type Hook = Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
+
+/// The real file system, with a hook asked before every change.
+struct Hooked(Hook);
+
+struct HookedFile {
+    file: Arc<dyn StoreFile>,
+    hook: Hook,
+    is_index: bool,
+}
+
+impl Hooked {
+    fn wrap(&self, file: Arc<dyn StoreFile>, path: &Path) -> Arc<dyn StoreFile> {
+        Arc::new(HookedFile { file, hook: self.0.clone(), is_index: path.ends_with("index") })
+    }
+}
+
+impl Files for Hooked {
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        RealFiles.create_folder(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StoreFile>> {
+        self.0(Step::Create)?;
+        Ok(self.wrap(RealFiles.create(path)?, path))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn StoreFile>> {
+        RealFiles.open(path)
+    }
+
+    fn open_or_create(&self, path: &Path) -> io::Result<Arc<dyn StoreFile>> {
+        Ok(self.wrap(RealFiles.open_or_create(path)?, path))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<(String, u64)>> {
+        RealFiles.list(folder)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0(Step::Rename)?;
+        RealFiles.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0(Step::Remove)?;
+        RealFiles.remove(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.0(Step::SyncFolder)?;
+        RealFiles.sync_folder(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        RealFiles.space(path)
+    }
+}
+
+impl HookedFile {
+    fn before(&self, step: Step) -> io::Result<()> {
+        (self.hook)(if self.is_index { Step::Index } else { step })
+    }
+}
+
+impl StoreFile for HookedFile {
+    fn length_bytes(&self) -> io::Result<u64> {
+        self.file.length_bytes()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.before(Step::Append)?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn set_length(&self, length_bytes: u64) -> io::Result<()> {
+        self.before(Step::Append)?;
+        self.file.set_length(length_bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.before(Step::SyncFile)?;
+        self.file.sync()
+    }
+}
+
+fn try_open_with(
+    directory: &Path,
+    hook: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static,
+) -> Result<Store> {
+    let files: Arc<dyn Files> = Arc::new(Hooked(Arc::new(hook)));
+    let backend = Local::open_on(files.clone(), directory)?;
+    let path: PathBuf = directory.join("index");
+    Store::over(Box::new(backend), &IndexFile { files, path }, &options(), Box::new(()))
+}
+
 fn open_with(
     directory: &Path,
     hook: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static,
 ) -> Store {
-    let faults = Faults { hook: Some(Arc::new(hook)) };
-    Store::over(Box::new(Local::open(directory, faults).unwrap()), &options()).unwrap()
+    try_open_with(directory, hook).unwrap()
 }
 
 /// A store that is killed before its step number `step`: from then on nothing happens any more.
 fn open_killed_before(directory: &Path, step: usize) -> (Store, Arc<AtomicUsize>) {
     let steps = Arc::new(AtomicUsize::new(0));
     let counter = steps.clone();
+    let opened = Arc::new(AtomicBool::new(false));
+    let counting = opened.clone();
     let store = open_with(directory, move |_| {
-        if counter.fetch_add(1, Ordering::Relaxed) < step {
+        if !counting.load(Ordering::Relaxed) || counter.fetch_add(1, Ordering::Relaxed) < step {
             Ok(())
         } else {
             Err(io::Error::other("killed"))
         }
     });
+    opened.store(true, Ordering::Relaxed);
     (store, steps)
 }
 
@@ -124,10 +241,11 @@ fn a_collection_killed_before_any_step_loses_nothing_and_shows_nothing_half() {
         drop((store, steps));
         let (store, steps) = open_killed_before(directory.path(), step);
         let collected = store.collect(&acknowledged.keys().copied().collect());
+        let used = steps.load(Ordering::Relaxed);
         drop(store);
         let store = check(directory.path(), &acknowledged);
         if let Ok(collected) = collected {
-            assert!(steps.load(Ordering::Relaxed) <= step);
+            assert!(used <= step);
             assert!(collected.packs_deleted > 0 && collected.packs_rewritten > 0);
             assert_eq!(store.manifests().len(), 2);
             break;

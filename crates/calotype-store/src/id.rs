@@ -21,6 +21,14 @@ impl ChunkId {
     pub(crate) fn is_hole(self) -> bool {
         self == Self::HOLE
     }
+
+    /// The first eight bytes, ordered as the names are. Two chunks may have the same mark: what a
+    /// collection keeps for one of them, it then keeps for both.
+    pub(crate) fn mark(self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(first)
+    }
 }
 
 impl fmt::Display for ChunkId {
@@ -45,6 +53,10 @@ pub struct ManifestId([u8; DIGEST_BYTES]);
 impl ManifestId {
     pub(crate) fn of(root: &[u8]) -> Self {
         Self(*blake3::hash(root).as_bytes())
+    }
+
+    pub(crate) fn from_bytes(digest: [u8; DIGEST_BYTES]) -> Self {
+        Self(digest)
     }
 
     /// The digest itself.

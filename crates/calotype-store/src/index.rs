@@ -1,272 +1,281 @@
-//! Which pack holds a chunk: a cache in memory, rebuilt from the packs whenever the store is opened.
+//! Which pack holds a chunk. An embedded database beside the packs, and a cache of them: whatever
+//! becomes of it, it is built again from their footers.
 //!
-//! Every entry carries the *epoch* in which it was last needed. A collection keeps what was
-//! needed in its own epoch or since the oldest commit that still runs, so that a
-//! commit protects what it found by finding it.
+//! A table maps the name of a chunk to its [`Location`], another the number of a pack to its name and
+//! length. Changes are written at once but made durable only now and then ([`Index::flush`]): what a
+//! crash takes away is found again by comparing the packs that are there with those that the
+//! index knows ([`Index::packs`]). A damaged index is noticed when it is opened, as its pages have checksums.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+mod location;
+mod storage;
+mod sweep;
 
+pub(crate) use location::{Location, Slot};
+pub(crate) use storage::IndexFile;
+pub(crate) use sweep::{Candidate, Scan};
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use redb::{
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, WriteTransaction,
+};
+
+use crate::error::{Error, Result};
 use crate::id::ChunkId;
-use crate::pack::{Codec, PackId, Record};
+use crate::limits::{INDEX_CACHE_BYTES, INDEX_FLUSH_CHUNKS};
+use crate::pack::{PackId, Record};
+use location::{LOCATION_BYTES, PACK_BYTES, PackRow};
 
-/// Where the payload of a chunk is.
+type ChunkTable = TableDefinition<'static, &'static [u8; 32], &'static [u8; LOCATION_BYTES]>;
+type PackTable = TableDefinition<'static, u32, &'static [u8; PACK_BYTES]>;
+
+const CHUNKS: ChunkTable = TableDefinition::new("chunks");
+const PACKS: PackTable = TableDefinition::new("packs");
+
+/// A pack that the index knows, by the short number that locations have it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Location {
-    pub(crate) pack: PackId,
-    pub(crate) offset: u32,
-    pub(crate) stored_bytes: u32,
-    pub(crate) codec: Codec,
-}
-
-struct Entry {
-    pack: PackId,
-    offset: u32,
-    stored_bytes: u32,
-    touched: AtomicU32,
-    codec: Codec,
-    /// The bytes there were found not to be the chunk. The next commit of this chunk stores it again.
-    damaged: AtomicBool,
-}
-
-impl Entry {
-    fn new(pack: PackId, record: &Record, epoch: u32) -> Self {
-        Self {
-            pack,
-            offset: record.offset,
-            stored_bytes: record.stored_bytes,
-            touched: AtomicU32::new(epoch),
-            codec: record.codec,
-            damaged: AtomicBool::new(false),
-        }
-    }
-
-    fn location(&self) -> Location {
-        Location {
-            pack: self.pack,
-            offset: self.offset,
-            stored_bytes: self.stored_bytes,
-            codec: self.codec,
-        }
-    }
-}
-
-/// A chunk's name is a digest already: hashing it again would gain nothing.
-#[derive(Default)]
-struct DigestHasher(u64);
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // The digest is written in one piece, its length (constant) in another.
-        if let Some((first, _)) = bytes.split_first_chunk() {
-            self.0 ^= u64::from_le_bytes(*first);
-        }
-    }
-}
-
-#[derive(Default)]
-struct Contents {
-    chunks: HashMap<ChunkId, Entry, BuildHasherDefault<DigestHasher>>,
-    packs: BTreeMap<PackId, PackInfo>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct PackInfo {
-    length_bytes: u64,
-    scanned: bool,
-}
-
-/// The index. All its methods are short; none does I/O.
-#[derive(Default)]
-pub(crate) struct Index {
-    contents: RwLock<Contents>,
-}
-
-/// What a sweep found.
-#[derive(Debug, Default)]
-pub(crate) struct Sweep {
-    pub(crate) chunks_removed: u64,
-    /// Packs of which no chunk is left, with their lengths.
-    pub(crate) dead: Vec<(PackId, u64)>,
-    /// The rest of the packs.
-    pub(crate) partly_alive: Vec<PackUse>,
-}
-
-/// How much of a pack is in use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PackUse {
-    pub(crate) pack: PackId,
+pub(crate) struct PackInfo {
+    pub(crate) id: PackId,
     pub(crate) length_bytes: u64,
-    pub(crate) live_bytes: u64,
     /// Its footer is damaged.
     pub(crate) scanned: bool,
 }
 
+/// The index. Its methods read and write one local file.
+pub(crate) struct Index {
+    database: Database,
+    /// What readers see: replaced after every change, so that a look-up begins no transaction.
+    chunks: RwLock<Arc<ReadOnlyTable<&'static [u8; 32], &'static [u8; LOCATION_BYTES]>>>,
+    packs: RwLock<BTreeMap<u32, PackInfo>>,
+    next_pack: Mutex<u32>,
+    unflushed_chunks: AtomicU64,
+    damaged: Damaged,
+}
+
+/// Chunks whose bytes were found not to be theirs. The next commit of such a chunk stores it again.
+#[derive(Default)]
+struct Damaged {
+    /// Nearly always: then nobody waits for the lock.
+    none: AtomicBool,
+    chunks: Mutex<HashSet<(ChunkId, Location)>>,
+}
+
 impl Index {
-    fn read(&self) -> RwLockReadGuard<'_, Contents> {
-        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    /// Opens the index at `place`, or makes an empty one if there is none or it is damaged.
+    pub(crate) fn open(place: &IndexFile) -> Result<Self> {
+        match Self::open_whole(place, false) {
+            Ok(index) => Ok(index),
+            Err(error) => {
+                tracing::warn!(%error, "the index is damaged, building it again from the packs");
+                Self::open_whole(place, true)
+            }
+        }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Contents> {
-        self.contents.write().unwrap_or_else(PoisonError::into_inner)
+    fn open_whole(place: &IndexFile, afresh: bool) -> Result<Self> {
+        let storage = place
+            .open(afresh)
+            .map_err(|error| Error::io(format!("opening the index {place}"), error))?;
+        let database = Database::builder()
+            .set_cache_size(INDEX_CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create_with_backend(storage)
+            .map_err(broken)?;
+        let mut writing = database.begin_write().map_err(broken)?;
+        // Worth nothing yet: it need not be durable.
+        writing.set_durability(Durability::None).map_err(broken)?;
+        writing.open_table(CHUNKS).map_err(broken)?;
+        writing.open_table(PACKS).map_err(broken)?;
+        writing.commit().map_err(broken)?;
+        let reading = database.begin_read().map_err(broken)?;
+        let chunks = RwLock::new(Arc::new(reading.open_table(CHUNKS).map_err(broken)?));
+        let mut packs = BTreeMap::new();
+        for row in reading.open_table(PACKS).map_err(broken)?.iter().map_err(broken)? {
+            let (number, row) = row.map_err(broken)?;
+            packs.insert(number.value(), PackRow::decode(row.value()));
+        }
+        let next_pack = Mutex::new(packs.keys().next_back().map_or(1, |last| last + 1));
+        let damaged = Damaged { none: AtomicBool::new(true), ..Damaged::default() };
+        let unflushed_chunks = AtomicU64::new(0);
+        let packs = RwLock::new(packs);
+        Ok(Self { database, chunks, packs, next_pack, unflushed_chunks, damaged })
     }
 
-    /// Adds what a pack holds when the store is opened; packs are added in their order. A chunk in
-    /// two packs counts for the later: it is the one that was moved or healed.
-    pub(crate) fn load_pack(
+    fn table(&self) -> Arc<ReadOnlyTable<&'static [u8; 32], &'static [u8; LOCATION_BYTES]>> {
+        self.chunks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn known_packs(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u32, PackInfo>> {
+        self.packs.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The packs that the index knows.
+    pub(crate) fn packs(&self) -> BTreeMap<u32, PackInfo> {
+        self.known_packs().clone()
+    }
+
+    /// The pack that a location has by its number.
+    pub(crate) fn pack(&self, number: u32) -> Option<PackInfo> {
+        self.known_packs().get(&number).copied()
+    }
+
+    /// Where a chunk is.
+    pub(crate) fn get(&self, id: ChunkId) -> Result<Option<Location>> {
+        let found = self.table().get(&id.0).map_err(broken)?;
+        Ok(found.map(|location| Location::decode(location.value())))
+    }
+
+    /// A number for a pack that is going to be added.
+    pub(crate) fn number_pack(&self) -> u32 {
+        let mut next = self.next_pack.lock().unwrap_or_else(PoisonError::into_inner);
+        *next += 1;
+        *next - 1
+    }
+
+    /// Adds a pack and lets its chunks be read from it. With `only_known`, chunks that are in no other
+    /// pack are left out: they were forgotten while they were being moved. Answers where the others
+    /// were read from before, if anywhere, and are now.
+    pub(crate) fn add_pack(
         &self,
-        pack: PackId,
-        length_bytes: u64,
+        number: u32,
+        info: PackInfo,
         records: &[Record],
-        scanned: bool,
-    ) {
-        let mut contents = self.write();
-        contents.packs.insert(pack, PackInfo { length_bytes, scanned });
-        contents.chunks.reserve(records.len());
-        for record in records {
-            contents.chunks.insert(record.id, Entry::new(pack, record, 0));
+        only_known: bool,
+    ) -> Result<Vec<(Slot, Slot)>> {
+        let mut moved = Vec::new();
+        let mut records: Vec<_> = records.iter().enumerate().collect();
+        // In the table's order, which is the cheaper way to fill it.
+        records.sort_unstable_by_key(|(_, record)| record.id);
+        self.change(false, |writing| {
+            let mut chunks = writing.open_table(CHUNKS).map_err(broken)?;
+            for (slot, record) in &records {
+                let location = Location::new(Slot { pack: number, record: *slot as u16 }, record);
+                if only_known {
+                    let before = chunks.get(&record.id.0).map_err(broken)?;
+                    let Some(before) = before.map(|found| Location::decode(found.value())) else {
+                        continue;
+                    };
+                    moved.push((before.slot, location.slot));
+                }
+                chunks.insert(&record.id.0, &location.encode()).map_err(broken)?;
+            }
+            let mut packs = writing.open_table(PACKS).map_err(broken)?;
+            packs.insert(number, &PackRow::encode(&info)).map_err(broken)?;
+            Ok(())
+        })?;
+        self.packs.write().unwrap_or_else(PoisonError::into_inner).insert(number, info);
+        let unflushed = self.unflushed_chunks.fetch_add(records.len() as u64, Ordering::Relaxed);
+        if unflushed + records.len() as u64 >= INDEX_FLUSH_CHUNKS {
+            self.flush()?;
         }
+        Ok(moved)
     }
 
-    /// Adds what a new pack holds, as needed in `epoch`.
-    pub(crate) fn insert_pack(
+    /// Forgets chunks that are still where it is said, and packs.
+    pub(crate) fn remove(
         &self,
-        pack: PackId,
-        length_bytes: u64,
-        records: &[Record],
-        epoch: u32,
-    ) {
-        let mut contents = self.write();
-        contents.packs.insert(pack, PackInfo { length_bytes, scanned: false });
-        for record in records {
-            match contents.chunks.get(&record.id) {
-                // Another commit was faster; its copy serves both.
-                Some(entry) if !entry.damaged.load(Ordering::Relaxed) => {
-                    entry.touched.fetch_max(epoch, Ordering::Relaxed);
-                }
-                known => {
-                    let known = known.map_or(0, |entry| entry.touched.load(Ordering::Relaxed));
-                    let entry = Entry::new(pack, record, epoch.max(known));
-                    contents.chunks.insert(record.id, entry);
+        chunks_removed: impl Iterator<Item = (ChunkId, Location)>,
+        packs_removed: &[u32],
+    ) -> Result<u64> {
+        let mut removed = 0;
+        self.change(true, |writing| {
+            let mut chunks = writing.open_table(CHUNKS).map_err(broken)?;
+            for (id, location) in chunks_removed {
+                let there = chunks.get(&id.0).map_err(broken)?.map(|found| *found.value());
+                if there == Some(location.encode()) {
+                    chunks.remove(&id.0).map_err(broken)?;
+                    removed += 1;
                 }
             }
-        }
-    }
-
-    /// Lets chunks that are still known be read from a new pack.
-    pub(crate) fn move_into_pack(&self, pack: PackId, length_bytes: u64, records: &[Record]) {
-        let mut contents = self.write();
-        contents.packs.insert(pack, PackInfo { length_bytes, scanned: false });
-        for record in records {
-            if let Some(entry) = contents.chunks.get_mut(&record.id) {
-                let touched = entry.touched.load(Ordering::Relaxed);
-                *entry = Entry::new(pack, record, touched);
+            let mut packs = writing.open_table(PACKS).map_err(broken)?;
+            for &pack in packs_removed {
+                packs.remove(pack).map_err(broken)?;
             }
+            Ok(())
+        })?;
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        for pack in packs_removed {
+            packs.remove(pack);
         }
+        Ok(removed)
     }
 
-    pub(crate) fn get(&self, id: ChunkId) -> Option<Location> {
-        self.read().chunks.get(&id).map(Entry::location)
+    /// Makes all changes so far durable.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.change(true, |_| Ok(()))
     }
 
-    /// Whether the chunk is there and sound as far as is known; if so it is needed in `epoch`.
-    pub(crate) fn touch(&self, id: ChunkId, epoch: u32) -> bool {
-        let contents = self.read();
-        let Some(entry) = contents.chunks.get(&id) else { return false };
-        entry.touched.fetch_max(epoch, Ordering::Relaxed);
-        !entry.damaged.load(Ordering::Relaxed)
-    }
-
-    /// Marks many chunks as needed in `epoch`; those not there are counted.
-    pub(crate) fn touch_all(&self, ids: impl Iterator<Item = ChunkId>, epoch: u32) -> u64 {
-        let contents = self.read();
-        let mut missing = 0;
-        for id in ids {
-            match contents.chunks.get(&id) {
-                Some(entry) => drop(entry.touched.fetch_max(epoch, Ordering::Relaxed)),
-                None => missing += 1,
-            }
+    fn change(
+        &self,
+        durably: bool,
+        change: impl FnOnce(&WriteTransaction) -> Result<()>,
+    ) -> Result<()> {
+        let mut writing = self.database.begin_write().map_err(broken)?;
+        let durability = if durably { Durability::Immediate } else { Durability::None };
+        writing.set_durability(durability).map_err(broken)?;
+        change(&writing)?;
+        writing.commit().map_err(broken)?;
+        if durably {
+            self.unflushed_chunks.store(0, Ordering::Relaxed);
         }
-        missing
-    }
-
-    /// Notes whether the bytes at `location` are those of the chunk.
-    pub(crate) fn set_damaged(&self, id: ChunkId, location: Location, damaged: bool) {
-        let contents = self.read();
-        if let Some(entry) = contents.chunks.get(&id)
-            && entry.location() == location
-            // Hardly ever changes: a shared cache line is not written for nothing.
-            && entry.damaged.load(Ordering::Relaxed) != damaged
-        {
-            entry.damaged.store(damaged, Ordering::Relaxed);
-        }
-    }
-
-    /// Forgets every chunk that was last needed before `epoch`, and every pack that holds no other.
-    pub(crate) fn sweep(&self, epoch: u32) -> Sweep {
-        let mut contents = self.write();
-        let before = contents.chunks.len();
-        let mut live: HashMap<PackId, u64> = HashMap::new();
-        contents.chunks.retain(|_, entry| {
-            let needed = entry.touched.load(Ordering::Relaxed) >= epoch;
-            if needed {
-                *live.entry(entry.pack).or_default() += u64::from(entry.stored_bytes);
-            }
-            needed
-        });
-        let mut sweep =
-            Sweep { chunks_removed: (before - contents.chunks.len()) as u64, ..Sweep::default() };
-        contents.packs.retain(|&pack, info| match live.get(&pack) {
-            None => {
-                sweep.dead.push((pack, info.length_bytes));
-                false
-            }
-            Some(&live_bytes) => {
-                let PackInfo { length_bytes, scanned } = *info;
-                sweep.partly_alive.push(PackUse { pack, length_bytes, live_bytes, scanned });
-                true
-            }
-        });
-        sweep
-    }
-
-    /// The chunks that are read from each of `packs`, in the order of their offsets.
-    pub(crate) fn chunks_of(&self, packs: &[PackId]) -> BTreeMap<PackId, Vec<(ChunkId, Location)>> {
-        let mut chunks: BTreeMap<_, Vec<_>> =
-            packs.iter().map(|&pack| (pack, Vec::new())).collect();
-        for (&id, entry) in &self.read().chunks {
-            if let Some(chunks) = chunks.get_mut(&entry.pack) {
-                chunks.push((id, entry.location()));
-            }
-        }
-        for chunks in chunks.values_mut() {
-            chunks.sort_by_key(|(_, location)| location.offset);
-        }
-        chunks
-    }
-
-    /// Forgets those of `packs` from which no chunk is read any more, and answers them with their
-    /// lengths.
-    pub(crate) fn forget_packs(&self, packs: &[PackId]) -> Vec<(PackId, u64)> {
-        let mut contents = self.write();
-        let mut unused: BTreeSet<_> = packs.iter().copied().collect();
-        for entry in contents.chunks.values() {
-            unused.remove(&entry.pack);
-        }
-        let forget = |pack| Some((pack, contents.packs.remove(&pack)?.length_bytes));
-        unused.into_iter().filter_map(forget).collect()
+        let reading = self.database.begin_read().map_err(broken)?;
+        let table = Arc::new(reading.open_table(CHUNKS).map_err(broken)?);
+        *self.chunks.write().unwrap_or_else(PoisonError::into_inner) = table;
+        Ok(())
     }
 
     /// The number of packs, the number of chunks, and the bytes of all packs.
     pub(crate) fn usage(&self) -> (u64, u64, u64) {
-        let contents = self.read();
-        let bytes = contents.packs.values().map(|info| info.length_bytes).sum();
-        (contents.packs.len() as u64, contents.chunks.len() as u64, bytes)
+        let (count, bytes) = {
+            let packs = self.known_packs();
+            (packs.len() as u64, packs.values().map(|info| info.length_bytes).sum())
+        };
+        (count, self.table().len().unwrap_or_default(), bytes)
+    }
+
+    /// Notes whether the bytes at `location` are those of the chunk.
+    pub(crate) fn set_damaged(&self, id: ChunkId, location: Location, damaged: bool) {
+        if !damaged && self.damaged.none.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut chunks = self.damaged_chunks();
+        if damaged {
+            chunks.insert((id, location));
+        } else {
+            chunks.remove(&(id, location));
+        }
+        self.damaged.none.store(chunks.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Whether the bytes there were found not to be those of the chunk.
+    pub(crate) fn is_damaged(&self, id: ChunkId, location: Location) -> bool {
+        !self.damaged.none.load(Ordering::Relaxed)
+            && self.damaged_chunks().contains(&(id, location))
+    }
+
+    fn damaged_chunks(&self) -> MutexGuard<'_, HashSet<(ChunkId, Location)>> {
+        self.damaged.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        if self.unflushed_chunks.load(Ordering::Relaxed) > 0
+            && let Err(error) = self.flush()
+        {
+            tracing::warn!(%error, "the index is not up to date: the next start completes it");
+        }
+    }
+}
+
+/// The database says what is wrong in many types of its own.
+fn broken(error: impl Into<redb::Error>) -> Error {
+    let error: redb::Error = error.into();
+    match error {
+        redb::Error::Io(error) => Error::io("using the index", error),
+        error => Error::corrupt("using the index").with_source(error),
     }
 }

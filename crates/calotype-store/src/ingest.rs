@@ -33,9 +33,11 @@ use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ManifestId};
 use crate::limits::{BATCH_CHUNKS, CHUNK_BYTES, NODE_BYTES, VIRTUAL_SIZE_BYTES_MAX, WORKERS_MAX};
+use crate::liveness::CommitNumber;
 use crate::manifest::{ROOT_BYTES, Root};
 use crate::pack::codec::Packer;
 use crate::pack::{PackWriter, Publish};
+use crate::partial::{Partial, PartialId};
 use crate::progress::Progress;
 use crate::registry::Pin;
 use crate::stored_disk::StoredDisk;
@@ -75,11 +77,12 @@ enum Content {
     End,
 }
 
-/// See [`crate::Store::commit`].
+/// See [`crate::Store::commit`], and with `work` [`crate::Store::commit_resumable`].
 pub(crate) fn commit(
     core: &Arc<Core>,
     disk: &dyn Disk,
     base: Option<ManifestId>,
+    work: Option<PartialId>,
     progress: &dyn Progress,
 ) -> Result<Committed> {
     let size_bytes = disk.size_bytes();
@@ -88,19 +91,27 @@ pub(crate) fn commit(
         return Err(Error::new(ErrorKind::TooLarge, context));
     }
     // Before anything is looked up: from here on, what is found stays.
-    let active = core.registry.begin_commit();
+    let active = core.registry.begin_commit(work);
+    let base_id = base;
     let base = base.map(|id| StoredDisk::open(core, id)).transpose()?;
     let base_disk = base.as_ref().map(|base| base as &dyn Disk);
-    let total_bytes = Plan::new(disk, base_disk).total_bytes()?;
-    progress.advance(0, total_bytes);
+    let begun = work.and_then(|work| begun(core, work, size_bytes, base_id));
+    let total_bytes = Plan::new(disk, base_disk, 0).total_bytes()?;
+    let position = begun.as_ref().map_or(0, |partial| partial.position);
+    let rest_bytes = Plan::new(disk, base_disk, position).total_bytes()?;
+    let done_bytes = total_bytes.saturating_sub(rest_bytes);
+    progress.advance(done_bytes, total_bytes);
 
     let read_bytes = AtomicU64::new(0);
     let built = build(&Commit {
         core,
         disk,
         base: base.as_ref(),
-        epoch: active.epoch,
+        number: active.number,
+        work,
+        begun,
         progress,
+        done_bytes,
         total_bytes,
         read_bytes: &read_bytes,
     })?;
@@ -112,6 +123,12 @@ pub(crate) fn commit(
     let pin = core.registry.pin_unpublished(manifest);
     let grown = publish_root(core, manifest, &root)?;
     active.publish(manifest);
+    if let Some(work) = work
+        && let Err(error) = Partial::remove(core, work)
+    {
+        // It is forgotten when it is old.
+        tracing::warn!(%error, %work, "the partial of a commit that has ended stays");
+    }
     progress.advance(total_bytes, total_bytes);
     Ok(Committed {
         manifest,
@@ -122,6 +139,29 @@ pub(crate) fn commit(
         chunks_reused: built.chunks_reused,
         _pin: pin,
     })
+}
+
+/// What an earlier commit of the same work left, if it is sound.
+fn begun(
+    core: &Core,
+    work: PartialId,
+    size_bytes: u64,
+    base: Option<ManifestId>,
+) -> Option<Partial> {
+    if !core.registry.lock().partials.contains_key(&work) {
+        return None;
+    }
+    match Partial::read(core, work) {
+        Ok(partial) if partial.fits(size_bytes, base) => Some(partial),
+        Ok(_) => {
+            tracing::warn!(%work, "a partial is of other work, beginning anew");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%work, %error, "a partial cannot be used, beginning anew");
+            None
+        }
+    }
 }
 
 /// Makes a manifest visible; answers what the store grew by.
@@ -141,8 +181,12 @@ struct Commit<'a> {
     core: &'a Arc<Core>,
     disk: &'a dyn Disk,
     base: Option<&'a StoredDisk>,
-    epoch: u32,
+    number: CommitNumber,
+    work: Option<PartialId>,
+    begun: Option<Partial>,
     progress: &'a dyn Progress,
+    /// Of the total, done before this commit.
+    done_bytes: u64,
     total_bytes: u64,
     read_bytes: &'a AtomicU64,
 }
@@ -169,19 +213,19 @@ fn build(commit: &Commit<'_>) -> Result<Built> {
     let work = std::sync::Mutex::new(work);
     let work = &work;
     let core: &Core = commit.core;
-    let epoch = commit.epoch;
+    let number = commit.number;
 
     thread::scope(|scope| {
         for _ in 0..workers {
             let messages = message_sender.clone();
             scope.spawn(move || {
-                workers::run(core, epoch, work, |number, done| {
+                workers::run(core, number, work, |number, done| {
                     messages.send((number, Content::Read(done))).is_ok()
                 });
             });
         }
         let assembling = scope.spawn(|| {
-            let writer = PackWriter::new(core, scope, Publish::New { epoch });
+            let writer = PackWriter::new(core, scope, Publish::New(number));
             Assembler::new(commit, writer, messages, free_sender)?.run()
         });
         let read = Reader { commit, free, work: work_sender, messages: message_sender }.run();
@@ -218,7 +262,8 @@ impl Reader<'_> {
     fn run(self) -> std::result::Result<(), Option<Error>> {
         let commit = self.commit;
         let base = commit.base.map(|base| base as &dyn Disk);
-        let mut plan = Plan::new(commit.disk, base);
+        let begun = commit.begun.as_ref().map_or(0, |begun| begun.position);
+        let mut plan = Plan::new(commit.disk, base, begun);
         let mut number = 0;
         while let Some(step) = plan.next()? {
             check_cancelled(commit.progress)?;
@@ -256,7 +301,7 @@ struct Assembler<'scope, 'env> {
 /// The part of the assembler that stores chunks, so that the tree can use it.
 struct Output<'scope, 'env> {
     core: &'env Core,
-    epoch: u32,
+    number: CommitNumber,
     writer: PackWriter<'scope, 'env>,
     packer: Packer,
     chunks_new: u64,
@@ -266,7 +311,7 @@ struct Output<'scope, 'env> {
 impl NodeSink for Output<'_, '_> {
     fn node(&mut self, node: Vec<u8>) -> Result<ChunkId> {
         let id = ChunkId::of(&node);
-        if !self.writer.holds(id) && !self.core.index.touch(id, self.epoch) {
+        if !self.writer.holds(id) && !self.core.touch(self.number, id)? {
             let (codec, payload) = self.packer.pack(&node);
             self.writer.append(id, codec, NODE_BYTES, &payload)?;
         }
@@ -282,20 +327,24 @@ impl<'scope, 'env> Assembler<'scope, 'env> {
         free: SyncSender<Vec<u8>>,
     ) -> Result<Self> {
         let base = commit.base.map(StoredDisk::root);
+        let mut tree = TreeBuilder::new(commit.core, commit.disk.size_bytes(), base);
+        if let Some(begun) = &commit.begun {
+            tree.resume(begun);
+        }
         Ok(Self {
             commit,
             messages,
             free,
-            tree: TreeBuilder::new(commit.core, commit.disk.size_bytes(), base),
+            tree,
             out: Output {
                 core: commit.core,
-                epoch: commit.epoch,
+                number: commit.number,
                 writer,
                 packer: Packer::new().map_err(|error| Error::io("preparing zstd", error))?,
                 chunks_new: 0,
                 chunks_reused: 0,
             },
-            done_bytes: 0,
+            done_bytes: commit.done_bytes,
         })
     }
 
@@ -328,10 +377,20 @@ impl<'scope, 'env> Assembler<'scope, 'env> {
         })
     }
 
+    /// Ends a pack. When it is durable, so is all of the tree so far.
+    fn roll(&mut self) -> Result<()> {
+        let Some(work) = self.commit.work else { return self.out.writer.roll(|_| Ok(())) };
+        let partial = self.tree.partial(self.commit.base.map(StoredDisk::manifest));
+        self.out.writer.roll(move |core| partial.write(core, work))
+    }
+
     fn take(&mut self, done: WorkDone) -> Result<()> {
-        for found in done.chunks {
+        for found in done.chunks? {
             let id = self.out.store(found)?;
             self.tree.chunk(id, &mut self.out)?;
+            if self.out.writer.is_full() {
+                self.roll()?;
+            }
         }
         // The reader may have finished; then nobody needs the buffer.
         let _ = self.free.send(done.buffer);
@@ -354,7 +413,7 @@ impl Output<'_, '_> {
             }
             // New to the worker; another batch or commit may have brought it since.
             Found::New(id, _, _)
-                if self.writer.holds(id) || self.core.index.touch(id, self.epoch) =>
+                if self.writer.holds(id) || self.core.touch(self.number, id)? =>
             {
                 self.chunks_reused += 1;
                 Ok(id)

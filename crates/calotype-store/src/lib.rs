@@ -7,7 +7,7 @@
 //! The API blocks; callers on an async runtime move the work to a blocking thread. The format on
 //! disk is described in `docs/store-format.md`.
 
-mod backend;
+pub mod backend;
 mod cache;
 mod collect;
 mod core;
@@ -19,10 +19,13 @@ mod id;
 mod index;
 mod ingest;
 mod limits;
+mod liveness;
 mod manifest;
 mod pack;
+mod partial;
 mod progress;
 mod registry;
+mod state;
 mod store;
 mod stored_disk;
 mod verify;
@@ -32,6 +35,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use file_source::FileSource;
 pub use id::{InvalidManifestId, ManifestId};
 pub use ingest::Committed;
+pub use pack::PackId;
+pub use partial::PartialId;
 pub use progress::Progress;
 pub use store::{Options, Store, Usage};
 pub use stored_disk::StoredDisk;

@@ -28,6 +28,13 @@ pub(crate) const PACK_BYTES_MAX: u64 = 2 << 30;
 /// A pack is closed as well when it holds this many chunks: bounds what a footer costs to read.
 pub(crate) const PACK_CHUNKS_MAX: usize = 1 << 16;
 
+/// Room that is left when a pack is closed for its number of chunks: a chunk and the nodes that it
+/// makes full are appended before anybody looks.
+pub(crate) const PACK_CHUNKS_SPARED: usize = 16;
+
+/// A commit that nobody went on with for so long is forgotten.
+pub(crate) const PARTIAL_AGE_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
 /// Chunks that travel together from the reader to a worker and on: 1 MiB of disk.
 pub(crate) const BATCH_CHUNKS: usize = 16;
 
@@ -64,3 +71,16 @@ pub(crate) const PACK_LIVE_EIGHTHS_MIN: u64 = 4;
 
 /// Packs smaller than 1/8 of the usual are merged once there are this many of them.
 pub(crate) const SMALL_PACKS_MAX: usize = 16;
+
+/// Memory for pages of the index.
+pub(crate) const INDEX_CACHE_BYTES: usize = 64 << 20;
+
+/// The index is made durable at least whenever so many chunks were added: bounds what the next start
+/// has to read again after a crash.
+pub(crate) const INDEX_FLUSH_CHUNKS: u64 = 1 << 16;
+
+/// Packs whose footers are read at the same time when a store is opened.
+pub(crate) const OPENING_PACKS: usize = 8;
+
+/// Marks of a collection that are gathered before they are sorted.
+pub(crate) const MARKS_UNSORTED_MIN: usize = 1 << 16;

@@ -13,6 +13,7 @@ mod format;
 mod open;
 mod writer;
 
-pub(crate) use format::{Codec, PackId, Record};
+pub use format::PackId;
+pub(crate) use format::{Codec, Record};
 pub(crate) use open::open_pack;
 pub(crate) use writer::{PackWriter, Publish};

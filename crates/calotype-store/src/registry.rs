@@ -1,46 +1,60 @@
 //! Which manifests there are, and what must not be collected.
 //!
-//! Three things protect from a collection, and each hands over to the next without a gap: a running
-//! commit protects what it found or wrote (by its *epoch*, see [`crate::index`]); a [`Pin`] protects a
-//! manifest; and a pin that is dropped while a collection runs protects until that collection has ended,
-//! because the collection may have read its roots before the caller recorded the manifest.
+//! Four things protect from a collection, and each hands over to the next without a gap: a running
+//! commit protects what it found or wrote (see [`crate::liveness`]), a partial what a commit left; a [`Pin`]
+//! protects a manifest; and a pin that is dropped while a collection runs protects until that collection
+//! has ended, because the collection may have read its roots before the caller recorded the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::id::ManifestId;
+use crate::liveness::{CommitNumber, Liveness};
+use crate::partial::PartialId;
 
 #[derive(Default)]
 pub(crate) struct Registry {
     state: Mutex<State>,
+    /// Told when files of manifests have been deleted.
+    removed: Condvar,
+    /// To be locked after the state, if both are.
+    pub(crate) liveness: Liveness,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     /// The visible ones: everything they reach is stored.
     pub(crate) manifests: BTreeSet<ManifestId>,
+    /// No longer visible, their files are being deleted.
+    removing: BTreeSet<ManifestId>,
+    /// With a number that changes whenever one is written.
+    pub(crate) partials: BTreeMap<PartialId, u64>,
+    /// Those that a running commit writes.
+    pub(crate) partials_in_use: BTreeSet<PartialId>,
     pins: BTreeMap<ManifestId, u64>,
-    /// The last epoch that was handed out.
-    epoch: u32,
-    /// The epochs of running commits.
-    active: BTreeSet<u32>,
+    last_number: u64,
     /// What was unpinned since the running collection began.
     unpinned: Option<BTreeSet<ManifestId>>,
 }
 
 impl State {
-    pub(crate) fn next_epoch(&mut self) -> u32 {
-        self.epoch += 1;
-        self.epoch
-    }
-
-    pub(crate) fn oldest_active(&self) -> Option<u32> {
-        self.active.first().copied()
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     /// Everything in use, or in use since the running collection began.
     pub(crate) fn protected(&self) -> BTreeSet<ManifestId> {
         self.pins.keys().copied().chain(self.unpinned.iter().flatten().copied()).collect()
+    }
+
+    /// Takes manifests away from everybody; their files are to be deleted, and then
+    /// [`Registry::removed`] to be called.
+    pub(crate) fn remove(&mut self, ids: &[ManifestId]) {
+        for id in ids {
+            self.manifests.remove(id);
+            self.removing.insert(*id);
+        }
     }
 
     fn pin(&mut self, id: ManifestId) {
@@ -61,8 +75,10 @@ impl State {
 }
 
 impl Registry {
-    pub(crate) fn new(manifests: BTreeSet<ManifestId>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { manifests, ..State::default() }) })
+    pub(crate) fn new(manifests: BTreeSet<ManifestId>, partials: BTreeSet<PartialId>) -> Arc<Self> {
+        let partials = partials.into_iter().map(|id| (id, 0)).collect();
+        let state = Mutex::new(State { manifests, partials, ..State::default() });
+        Arc::new(Self { state, ..Self::default() })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -78,18 +94,38 @@ impl Registry {
         })
     }
 
-    /// Protects a manifest that is about to be published.
+    /// Protects a manifest that is about to be published. Waits while a file of that name is being
+    /// deleted: what is written after this stays.
     pub(crate) fn pin_unpublished(self: &Arc<Self>, id: ManifestId) -> Pin {
-        self.lock().pin(id);
+        let mut state = self.lock();
+        state.pin(id);
+        while state.removing.contains(&id) {
+            state = self.removed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
         Pin { registry: self.clone(), id }
     }
 
+    /// No deletion of a manifest is under way any more.
+    pub(crate) fn removed(&self) {
+        self.lock().removing.clear();
+        self.removed.notify_all();
+    }
+
     /// Begins a commit.
-    pub(crate) fn begin_commit(self: &Arc<Self>) -> Active {
+    pub(crate) fn begin_commit(self: &Arc<Self>, partial: Option<PartialId>) -> Active {
         let mut state = self.lock();
-        let epoch = state.next_epoch();
-        state.active.insert(epoch);
-        Active { registry: self.clone(), epoch }
+        let number = state.next_number();
+        state.partials_in_use.extend(partial);
+        self.liveness.begin_commit(number);
+        Active { registry: self.clone(), number, partial }
+    }
+
+    /// Notes that a partial was written.
+    pub(crate) fn wrote_partial(&self, id: PartialId) {
+        let mut state = self.lock();
+        let number = state.next_number();
+        state.partials.insert(id, number);
     }
 
     /// Begins a collection. Only one runs at a time; the caller sees to it.
@@ -98,6 +134,7 @@ impl Registry {
     }
 
     pub(crate) fn end_collection(&self) {
+        self.removed();
         self.lock().unpinned = None;
     }
 }
@@ -105,21 +142,25 @@ impl Registry {
 /// A running commit.
 pub(crate) struct Active {
     registry: Arc<Registry>,
-    pub(crate) epoch: u32,
+    pub(crate) number: CommitNumber,
+    partial: Option<PartialId>,
 }
 
 impl Active {
     /// Ends the commit with a visible manifest, which the caller has pinned.
     pub(crate) fn publish(self, id: ManifestId) {
-        let mut state = self.registry.lock();
-        state.manifests.insert(id);
-        state.active.remove(&self.epoch);
+        // What the commit relied on is left, in this order, when it is dropped.
+        self.registry.lock().manifests.insert(id);
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.registry.lock().active.remove(&self.epoch);
+        let mut state = self.registry.lock();
+        if let Some(partial) = self.partial {
+            state.partials_in_use.remove(&partial);
+        }
+        self.registry.liveness.end_commit(self.number);
     }
 }
 

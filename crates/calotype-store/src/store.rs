@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use calotype_disk::Disk;
 
+use crate::backend::files::{Files, RealFiles};
 use crate::backend::{Backend, Local};
 use crate::collect::{Collected, Collection};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::ManifestId;
+use crate::index::IndexFile;
 use crate::ingest::{self, Committed};
 use crate::limits::{CACHE_BYTES, PACK_BYTES};
 use crate::manifest::ROOT_BYTES;
+use crate::partial::PartialId;
 use crate::progress::Progress;
 use crate::registry::Pin;
+use crate::state::{StateDirectory, index_path};
 use crate::stored_disk::StoredDisk;
 use crate::verify::{self, Verified};
 
@@ -53,6 +57,9 @@ pub struct Store {
     core: Arc<Core>,
 }
 
+/// Kept for as long as the store is open, and let go after it.
+pub(crate) type KeepOpen = Box<dyn std::any::Any + Send + Sync>;
+
 impl Store {
     /// Opens the store in `directory`, creating it if there is none.
     ///
@@ -64,12 +71,32 @@ impl Store {
 
     /// [`Store::open`] with sizes chosen by the caller.
     pub fn open_with(directory: &Path, options: &Options) -> Result<Self> {
-        let backend = Local::open(directory, crate::backend::Faults::default())?;
-        Self::over(Box::new(backend), options)
+        let state = StateDirectory::open(directory)?;
+        let backend = Local::open(directory)?;
+        let index = IndexFile { files: Arc::new(RealFiles), path: state.index() };
+        Self::over(Box::new(backend), &index, options, Box::new(state))
     }
 
-    pub(crate) fn over(backend: Box<dyn Backend>, options: &Options) -> Result<Self> {
-        Ok(Self { core: Arc::new(Core::open(backend, options.clone())?) })
+    /// Forgets the index of the store in `directory`, which must not be open, so that the next start
+    /// builds it from the packs. Needed only if something is wrong that was not noticed.
+    pub fn drop_index(directory: &Path) -> Result<()> {
+        let state = StateDirectory::open(directory)?;
+        let path = index_path(&state.path);
+        match RealFiles.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(format!("removing {}", path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn over(
+        backend: Box<dyn Backend>,
+        index: &IndexFile,
+        options: &Options,
+        keep_open: KeepOpen,
+    ) -> Result<Self> {
+        Ok(Self { core: Arc::new(Core::open(backend, index, options.clone(), keep_open)?) })
     }
 
     /// Reads `disk` and stores what is new. Durable when it returns; until then nothing of it is
@@ -83,7 +110,28 @@ impl Store {
         base: Option<ManifestId>,
         progress: &dyn Progress,
     ) -> Result<Committed> {
-        ingest::commit(&self.core, disk, base, progress)
+        ingest::commit(&self.core, disk, base, None, progress)
+    }
+
+    /// [`Store::commit`] that goes on where an earlier one of the same work was interrupted by a
+    /// crash, without reading again what was durable then. What it has is kept for a week, if nobody
+    /// goes on with it.
+    ///
+    /// `work` must name the disk as it is now: if the same name is used for another disk, the result is a
+    /// mixture of both.
+    pub fn commit_resumable(
+        &self,
+        disk: &dyn Disk,
+        base: Option<ManifestId>,
+        work: PartialId,
+        progress: &dyn Progress,
+    ) -> Result<Committed> {
+        ingest::commit(&self.core, disk, base, Some(work), progress)
+    }
+
+    /// Gives up work that [`Store::commit_resumable`] began and nobody will go on with.
+    pub fn forget_partial(&self, work: PartialId) -> Result<()> {
+        crate::partial::Partial::remove(&self.core, work)
     }
 
     /// Opens a committed disk. Costs the same whatever its size; bytes are read when asked for,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use calotype_disk::{Disk, Extent, ExtentKind};
+use calotype_disk::{Disk, Extent, ExtentKind, Piece, SharedBytes};
 
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ManifestId};
-use crate::limits::{CHUNK_BYTES, EXTENT_STEPS_MAX};
+use crate::limits::{CHUNK_BYTES, EXTENT_STEPS_MAX, NODE_BYTES};
 use crate::manifest::{self, Root};
 use crate::registry::Pin;
 
@@ -35,18 +35,28 @@ impl StoredDisk {
         &self.root
     }
 
-    /// Whether `chunk` is a hole, and the first chunk after it of which the same is known.
-    fn run_at(&self, chunk: u64) -> Result<(bool, u64)> {
+    /// The name of `chunk`, and the first chunk after it of which the name is not known to be a
+    /// hole as well.
+    fn find(&self, chunk: u64) -> Result<(ChunkId, u64)> {
         let mut level = self.root.depth();
         let mut id =
             self.root.children.get(manifest::slot(level, chunk)).copied().unwrap_or(ChunkId::HOLE);
         level -= 1;
         while level > 0 && !id.is_hole() {
-            id = manifest::child(&self.core.node(id)?, manifest::slot(level, chunk));
+            id = manifest::child(&self.node(id)?, manifest::slot(level, chunk));
             level -= 1;
         }
         let span = manifest::span(level);
-        Ok((id.is_hole(), (chunk / span + 1) * span))
+        Ok((id, (chunk / span + 1) * span))
+    }
+
+    fn node(&self, id: ChunkId) -> Result<Arc<[u8]>> {
+        self.core.cache.get_or_load(id, || self.core.load(id, NODE_BYTES))
+    }
+
+    /// The plain bytes of a chunk that is no hole. However many ask for it, it is read once.
+    fn chunk(&self, id: ChunkId) -> Result<Arc<[u8]>> {
+        self.core.cache.get_or_load(id, || self.core.load(id, CHUNK_BYTES))
     }
 
     fn check(&self, offset: u64, length: u64) -> calotype_disk::Result<()> {
@@ -71,24 +81,23 @@ impl Disk for StoredDisk {
     fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> calotype_disk::Result<()> {
         self.check(offset, buf.len() as u64)?;
         while !buf.is_empty() {
-            let in_chunk = (offset % CHUNK_BYTES as u64) as usize;
-            let length = (CHUNK_BYTES - in_chunk).min(buf.len());
-            let (part, rest) = buf.split_at_mut(length);
-            let id = self
-                .core
-                .at_level(&self.root, 0, offset / CHUNK_BYTES as u64)
-                .map_err(|error| self.disk_error(offset, error))?;
-            if id.is_hole() {
-                part.fill(0);
-            } else {
-                let chunk = self
-                    .core
-                    .cached(id, CHUNK_BYTES)
-                    .map_err(|error| self.disk_error(offset, error))?;
-                part.copy_from_slice(&chunk[in_chunk..in_chunk + length]);
-            }
-            offset += length as u64;
-            buf = rest;
+            let part_bytes = match self.piece_at(offset, buf.len() as u64)? {
+                Piece::Zeros(length) => {
+                    buf[..length as usize].fill(0);
+                    length as usize
+                }
+                Piece::Bytes(bytes) => {
+                    buf[..bytes.len()].copy_from_slice(&bytes);
+                    bytes.len()
+                }
+                Piece::Unread(length) => {
+                    let bytes = self.read_piece(offset, length as usize)?;
+                    buf[..bytes.len()].copy_from_slice(&bytes);
+                    bytes.len()
+                }
+            };
+            offset += part_bytes as u64;
+            buf = &mut buf[part_bytes..];
         }
         Ok(())
     }
@@ -96,24 +105,58 @@ impl Disk for StoredDisk {
     fn extent_at(&self, offset: u64) -> calotype_disk::Result<Extent> {
         self.check(offset, 1)?;
         let chunks = manifest::chunk_count(self.root.size_bytes);
-        let (hole, mut end) = self
-            .run_at(offset / CHUNK_BYTES as u64)
-            .map_err(|error| self.disk_error(offset, error))?;
+        let find = |chunk| self.find(chunk).map_err(|error| self.disk_error(offset, error));
+        let (id, mut end) = find(offset / CHUNK_BYTES as u64)?;
         for _ in 1..EXTENT_STEPS_MAX {
             if end >= chunks {
                 break;
             }
-            let (next_hole, next) =
-                self.run_at(end).map_err(|error| self.disk_error(offset, error))?;
-            if next_hole != hole {
+            let (next_id, next) = find(end)?;
+            if next_id.is_hole() != id.is_hole() {
                 break;
             }
             end = next;
         }
         let end = (end * CHUNK_BYTES as u64).min(self.root.size_bytes);
-        let kind = if hole { ExtentKind::Zero } else { ExtentKind::Data };
+        let kind = if id.is_hole() { ExtentKind::Zero } else { ExtentKind::Data };
         Ok(Extent { length_bytes: end - offset, kind })
     }
+
+    fn piece_at(&self, offset: u64, length_max: u64) -> calotype_disk::Result<Piece> {
+        self.check(offset, length_max)?;
+        let (id, end) = self
+            .find(offset / CHUNK_BYTES as u64)
+            .map_err(|error| self.disk_error(offset, error))?;
+        let length = (end * CHUNK_BYTES as u64 - offset).min(length_max);
+        if id.is_hole() {
+            return Ok(Piece::Zeros(length));
+        }
+        Ok(match self.core.cache.get(id) {
+            Some(chunk) => Piece::Bytes(part(chunk, offset, length as usize)),
+            None => Piece::Unread(length),
+        })
+    }
+
+    fn read_piece(&self, offset: u64, length: usize) -> calotype_disk::Result<SharedBytes> {
+        self.check(offset, length as u64)?;
+        let number = offset / CHUNK_BYTES as u64;
+        let last = (offset + length as u64).saturating_sub(1) / CHUNK_BYTES as u64;
+        let (id, _) = self.find(number).map_err(|error| self.disk_error(offset, error))?;
+        if id.is_hole() || last > number {
+            // Not a piece that was called unread.
+            let mut bytes = vec![0; length];
+            self.read_at(offset, &mut bytes)?;
+            return Ok(bytes.into());
+        }
+        let chunk = self.chunk(id).map_err(|error| self.disk_error(offset, error))?;
+        Ok(part(chunk, offset, length))
+    }
+}
+
+/// `length` bytes from `offset` of the disk, which lie in `chunk`.
+fn part(chunk: Arc<[u8]>, offset: u64, length: usize) -> SharedBytes {
+    let begin = (offset % CHUNK_BYTES as u64) as usize;
+    SharedBytes::new(chunk, begin..begin + length)
 }
 
 impl StoredDisk {

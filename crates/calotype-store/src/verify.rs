@@ -104,7 +104,7 @@ pub(crate) fn verify(core: &Core, id: ManifestId) -> Result<Verified> {
 pub(crate) fn stored_bytes(core: &Core, reached: &Reached) -> Result<u64> {
     let mut total = ROOT_BYTES as u64;
     for &id in reached.nodes.iter().chain(&reached.chunks) {
-        total += u64::from(core.index.get(id).ok_or_else(|| missing(id))?.stored_bytes);
+        total += u64::from(core.index.get(id)?.ok_or_else(|| missing(id))?.stored_bytes);
     }
     Ok(total)
 }
@@ -113,8 +113,8 @@ pub(crate) fn stored_bytes(core: &Core, reached: &Reached) -> Result<u64> {
 fn in_stored_order(core: &Core, reached: &Reached) -> Result<Vec<ChunkId>> {
     let mut chunks = Vec::with_capacity(reached.chunks.len());
     for &id in &reached.chunks {
-        let location = core.index.get(id).ok_or_else(|| missing(id))?;
-        chunks.push((location.pack, location.offset, id));
+        let location = core.index.get(id)?.ok_or_else(|| missing(id))?;
+        chunks.push((location.slot.pack, location.offset, id));
     }
     chunks.sort_unstable();
     Ok(chunks.into_iter().map(|(_, _, id)| id).collect())

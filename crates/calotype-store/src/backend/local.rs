@@ -2,242 +2,190 @@
 //!
 //! ```text
 //! format               what this directory is, and of which version
-//! lock                 locked by the process that has the store open
-//! packs/0000002a.pack
+//! packs/<32 hex digits>.pack
 //! manifests/<64 hex digits>
+//! partials/<64 hex digits>
 //! tmp/                 files being written; emptied when the store is opened
 //! ```
+//!
+//! Whoever opens it has seen to it that nobody else does: see [`crate::state`].
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Instant;
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
-
-use super::{Backend, Key, Upload};
+use super::files::{Files, StoreFile};
+use super::{Backend, Folder, Key, Upload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ManifestId;
-use crate::limits::{
-    LOCK_INTERVAL, LOCK_WAIT_MAX, OPEN_FILES_MAX, RESERVE_BYTES_MAX, RESERVE_SHARE,
-};
-use crate::pack::PackId;
+use crate::limits::{OPEN_FILES_MAX, RESERVE_BYTES_MAX, RESERVE_SHARE};
 
-const FORMAT: &str = "calotype-store 1\n";
-const PACK_SUFFIX: &str = ".pack";
+/// What a directory of this version says it is.
+pub(super) const FORMAT: &str = "calotype-store 2\n";
 
-/// A directory, locked for as long as this lives.
-pub(crate) struct Local {
+/// A directory.
+pub struct Local {
     directory: PathBuf,
-    /// Holds the lock: the kernel drops it with the file.
-    _lock: File,
+    files: Arc<dyn Files>,
     open_files: Mutex<OpenFiles>,
     uploads: AtomicU64,
-    faults: Faults,
-}
-
-/// What a test can make fail, in the order in which an upload passes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Create,
-    Append,
-    SyncFile,
-    Rename,
-    SyncFolder,
-    RemoveTemporary,
-    Delete,
-}
-
-/// Asked before every change of the directory. Outside of tests it always says yes.
-#[derive(Clone, Default)]
-pub(crate) struct Faults {
-    #[cfg(test)]
-    pub(crate) hook: Option<Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>>,
-}
-
-impl Faults {
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "faults exist in tests")
-    )]
-    fn before(&self, step: Step) -> io::Result<()> {
-        #[cfg(test)]
-        if let Some(hook) = &self.hook {
-            return hook(step);
-        }
-        let _ = step;
-        Ok(())
-    }
 }
 
 impl Local {
-    pub(crate) fn open(directory: &Path, faults: Faults) -> Result<Self> {
-        let context = || format!("opening store {}", directory.display());
-        for folder in ["packs", "manifests", "tmp"] {
-            // Images hold what their owners keep secret: nobody else may look.
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory.join(folder))
-                .map_err(|e| Error::io(context(), e))?;
+    /// Opens the store's files in `directory`, creating what is missing; half-written files are
+    /// removed. Nobody else may have it open.
+    pub fn open(directory: &Path) -> Result<Self> {
+        Self::open_on(Arc::new(super::files::RealFiles), directory)
+    }
+
+    pub(crate) fn open_on(files: Arc<dyn Files>, directory: &Path) -> Result<Self> {
+        let context = |error| Error::io(format!("opening store {}", directory.display()), error);
+        for folder in Folder::ALL.map(Folder::name).iter().chain(&["tmp"]) {
+            files.create_folder(&directory.join(folder)).map_err(context)?;
         }
-        let lock = lock(directory)?;
-        check_format(directory)?;
-        for entry in fs::read_dir(directory.join("tmp")).map_err(|e| Error::io(context(), e))? {
-            let path = entry.map_err(|e| Error::io(context(), e))?.path();
+        check_format(files.as_ref(), directory)?;
+        let temporary = directory.join("tmp");
+        for (name, _) in files.list(&temporary).map_err(context)? {
+            let path = temporary.join(name);
             tracing::info!(path = %path.display(), "removing a half-written file");
-            fs::remove_file(&path).map_err(|e| Error::io(context(), e))?;
+            files.remove(&path).map_err(context)?;
         }
         Ok(Self {
             directory: directory.to_owned(),
-            _lock: lock,
+            files,
             open_files: Mutex::default(),
             uploads: AtomicU64::new(0),
-            faults,
         })
     }
 
     fn path(&self, key: Key) -> PathBuf {
-        match key {
-            Key::Pack(pack) => self.directory.join(format!("packs/{pack}{PACK_SUFFIX}")),
-            Key::Manifest(id) => self.directory.join(format!("manifests/{id}")),
-        }
+        self.folder(key.folder()).join(key.name())
     }
 
-    fn folder(&self, key: Key) -> PathBuf {
-        self.directory.join(match key {
-            Key::Pack(_) => "packs",
-            Key::Manifest(_) => "manifests",
-        })
-    }
-
-    /// Names and lengths of the files of a folder.
-    fn list(&self, folder: &str) -> Result<Vec<(String, u64)>> {
-        let directory = self.directory.join(folder);
-        let list = || -> io::Result<Vec<_>> {
-            let mut files = Vec::new();
-            for entry in fs::read_dir(&directory)? {
-                let entry = entry?;
-                if let Ok(name) = entry.file_name().into_string() {
-                    files.push((name, entry.metadata()?.len()));
-                }
-            }
-            Ok(files)
-        };
-        list().map_err(|error| Error::io(format!("listing {}", directory.display()), error))
+    fn folder(&self, folder: Folder) -> PathBuf {
+        self.directory.join(folder.name())
     }
 
     /// Packs stay open: one is read many times, a chunk at a time.
-    fn file(&self, key: Key) -> io::Result<Arc<File>> {
-        let mut open = self.open_files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = open.files.get(&key) {
+    fn file(&self, key: Key) -> io::Result<Arc<dyn StoreFile>> {
+        if let Some(file) = self.open_files().files.get(&key) {
             return Ok(file.clone());
         }
-        let file = Arc::new(File::open(self.path(key))?);
+        let file = self.files.open(&self.path(key))?;
         if let Key::Pack(_) = key {
-            open.insert(key, file.clone());
+            self.open_files().insert(key, file.clone());
         }
         Ok(file)
+    }
+
+    fn open_files(&self) -> std::sync::MutexGuard<'_, OpenFiles> {
+        self.open_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Backend for Local {
-    fn packs(&self) -> Result<Vec<(PackId, u64)>> {
-        let files = self.list("packs")?;
-        let parse = |name: &str| PackId::parse(name.strip_suffix(PACK_SUFFIX)?);
-        Ok(files.iter().filter_map(|(name, length)| Some((parse(name)?, *length))).collect())
-    }
-
-    fn manifests(&self) -> Result<Vec<ManifestId>> {
-        Ok(self.list("manifests")?.iter().filter_map(|(name, _)| name.parse().ok()).collect())
+    fn list(&self, folder: Folder) -> Result<Vec<(Key, u64)>> {
+        let path = self.folder(folder);
+        let files = self
+            .files
+            .list(&path)
+            .map_err(|error| Error::io(format!("listing {}", path.display()), error))?;
+        let known = |(name, length): (String, u64)| Some((folder.key(&name)?, length));
+        Ok(files.into_iter().filter_map(known).collect())
     }
 
     fn create(&self, key: Key) -> Result<Box<dyn Upload>> {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
         let temporary = self.directory.join(format!("tmp/{number}"));
-        let create = || -> io::Result<File> {
-            self.faults.before(Step::Create)?;
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)
-        };
-        let file = create()
+        let file = self
+            .files
+            .create(&temporary)
             .map_err(|error| Error::io(format!("creating {}", temporary.display()), error))?;
         Ok(Box::new(LocalUpload {
+            files: self.files.clone(),
             file,
+            length_bytes: 0,
             temporary,
             target: self.path(key),
-            folder: self.folder(key),
-            faults: self.faults.clone(),
+            folder: self.folder(key.folder()),
             renamed: false,
         }))
     }
 
     fn read(&self, key: Key, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.file(key).and_then(|file| file.read_exact_at(buf, offset)).map_err(|error| {
-            let path = self.path(key);
-            Error::io(format!("reading {} at offset {offset}", path.display()), error)
+            let context = format!("reading {} at offset {offset}", self.path(key).display());
+            match error.kind() {
+                io::ErrorKind::NotFound => {
+                    Error::new(ErrorKind::NotFound, context).with_source(error)
+                }
+                io::ErrorKind::UnexpectedEof => Error::corrupt(context).with_source(error),
+                _ => Error::io(context, error),
+            }
         })
     }
 
     fn delete(&self, keys: &[Key]) -> Result<()> {
         let mut folders = Vec::new();
         for &key in keys {
-            self.open_files.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.open_files().remove(key);
             let path = self.path(key);
-            match self.faults.before(Step::Delete).and_then(|()| fs::remove_file(&path)) {
+            match self.files.remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::io(format!("deleting {}", path.display()), error));
                 }
                 _ => {}
             }
-            let folder = self.folder(key);
-            if !folders.contains(&folder) {
-                folders.push(folder);
+            if !folders.contains(&key.folder()) {
+                folders.push(key.folder());
             }
         }
         for folder in folders {
-            self.faults
-                .before(Step::SyncFolder)
-                .and_then(|()| sync_folder(&folder))
-                .map_err(|error| Error::io(format!("syncing {}", folder.display()), error))?;
+            let path = self.folder(folder);
+            self.files
+                .sync_folder(&path)
+                .map_err(|error| Error::io(format!("syncing {}", path.display()), error))?;
         }
         Ok(())
     }
 }
 
 struct LocalUpload {
-    file: File,
+    files: Arc<dyn Files>,
+    file: Arc<dyn StoreFile>,
+    length_bytes: u64,
     temporary: PathBuf,
     target: PathBuf,
     folder: PathBuf,
-    faults: Faults,
     renamed: bool,
 }
 
 impl LocalUpload {
     fn publish(&mut self) -> io::Result<()> {
-        self.faults.before(Step::SyncFile)?;
-        self.file.sync_all()?;
-        self.faults.before(Step::Rename)?;
-        fs::rename(&self.temporary, &self.target)?;
+        self.file.sync()?;
+        self.files.rename(&self.temporary, &self.target)?;
         self.renamed = true;
-        self.faults.before(Step::SyncFolder)?;
-        sync_folder(&self.folder)
+        self.files.sync_folder(&self.folder)
+    }
+
+    /// Refuses to use the last of the disk.
+    fn keep_reserve(&self) -> io::Result<()> {
+        let space = self.files.space(&self.folder)?;
+        if space.free_bytes < RESERVE_BYTES_MAX.min(space.total_bytes / RESERVE_SHARE) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 }
 
 impl Upload for LocalUpload {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.faults
-            .before(Step::Append)
-            .and_then(|()| keep_reserve(&self.file))
-            .and_then(|()| self.file.write_all(bytes))
-            .map_err(|error| Error::io(format!("writing {}", self.temporary.display()), error))
+        self.keep_reserve()
+            .and_then(|()| self.file.write_all_at(bytes, self.length_bytes))
+            .map_err(|error| Error::io(format!("writing {}", self.temporary.display()), error))?;
+        self.length_bytes += bytes.len() as u64;
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
@@ -246,23 +194,12 @@ impl Upload for LocalUpload {
     }
 }
 
-/// Refuses to use the last of the disk.
-fn keep_reserve(file: &File) -> io::Result<()> {
-    let disk = rustix::fs::fstatvfs(file)?;
-    let total_bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
-    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free_bytes < RESERVE_BYTES_MAX.min(total_bytes / RESERVE_SHARE) {
-        return Err(io::ErrorKind::StorageFull.into());
-    }
-    Ok(())
-}
-
 impl Drop for LocalUpload {
     fn drop(&mut self) {
-        if self.renamed || self.faults.before(Step::RemoveTemporary).is_err() {
+        if self.renamed {
             return;
         }
-        if let Err(error) = fs::remove_file(&self.temporary) {
+        if let Err(error) = self.files.remove(&self.temporary) {
             // The next open removes it.
             tracing::warn!(path = %self.temporary.display(), %error, "half-written file stays");
         }
@@ -272,19 +209,22 @@ impl Drop for LocalUpload {
 /// The files read last, bounded, the oldest closed first.
 #[derive(Default)]
 struct OpenFiles {
-    files: HashMap<Key, Arc<File>>,
+    files: HashMap<Key, Arc<dyn StoreFile>>,
     order: VecDeque<Key>,
 }
 
 impl OpenFiles {
-    fn insert(&mut self, key: Key, file: Arc<File>) {
+    fn insert(&mut self, key: Key, file: Arc<dyn StoreFile>) {
+        // Two readers may have opened the same one.
+        if self.files.insert(key, file).is_some() {
+            return;
+        }
         if self.order.len() >= OPEN_FILES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.files.remove(&oldest);
         }
         self.order.push_back(key);
-        self.files.insert(key, file);
     }
 
     fn remove(&mut self, key: Key) {
@@ -294,43 +234,19 @@ impl OpenFiles {
     }
 }
 
-fn lock(directory: &Path) -> Result<File> {
-    let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| Error::io(format!("opening {}", path.display()), error))?;
-    let begin = Instant::now();
-    loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            // A child that the last holder was just starting has the lock, too, until it runs its
-            // own program: the lock outlives a holder that was killed by that moment.
-            Err(Errno::WOULDBLOCK) if begin.elapsed() < LOCK_WAIT_MAX => {
-                thread::sleep(LOCK_INTERVAL);
-            }
-            Err(Errno::WOULDBLOCK) => {
-                return Err(Error::new(
-                    ErrorKind::Locked,
-                    format!("store {} is open in another process", directory.display()),
-                ));
-            }
-            Err(error) => {
-                return Err(Error::io(format!("locking {}", path.display()), error.into()));
-            }
-        }
-    }
-}
-
 /// Accepts a directory of this version, and makes a new one into one.
-fn check_format(directory: &Path) -> Result<()> {
+fn check_format(files: &dyn Files, directory: &Path) -> Result<()> {
     let path = directory.join("format");
-    match fs::read(&path) {
+    let read = || -> io::Result<Vec<u8>> {
+        let file = files.open(&path)?;
+        let mut bytes = vec![0; file.length_bytes()?.min(40) as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    match read() {
         Ok(format) if format == FORMAT.as_bytes() => return Ok(()),
         Ok(format) => {
-            let format = String::from_utf8_lossy(&format[..format.len().min(40)]).into_owned();
+            let format = String::from_utf8_lossy(&format);
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!("{} says {format:?}, not {FORMAT:?}", path.display()),
@@ -339,22 +255,21 @@ fn check_format(directory: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io(format!("reading {}", path.display()), error)),
     }
-    let create = || -> io::Result<()> {
-        let temporary = directory.join("tmp/format");
-        let mut file = File::create(&temporary)?;
-        file.write_all(FORMAT.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        sync_folder(directory)?;
-        // The directory itself must survive as well, if it is new.
-        match directory.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
-            _ => Ok(()),
-        }
-    };
-    create().map_err(|error| Error::io(format!("creating {}", path.display()), error))
+    create_format(files, directory, &path)
+        .map_err(|error| Error::io(format!("creating {}", path.display()), error))
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+fn create_format(files: &dyn Files, directory: &Path, path: &Path) -> io::Result<()> {
+    let temporary = directory.join("tmp/format");
+    let file = files.open_or_create(&temporary)?;
+    file.set_length(0)?;
+    file.write_all_at(FORMAT.as_bytes(), 0)?;
+    file.sync()?;
+    files.rename(&temporary, path)?;
+    files.sync_folder(directory)?;
+    // The directory itself must survive as well, if it is new.
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => files.sync_folder(parent),
+        _ => Ok(()),
+    }
 }

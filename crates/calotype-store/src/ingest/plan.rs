@@ -29,8 +29,9 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(disk: &'a dyn Disk, base: Option<&'a dyn Disk>) -> Self {
-        Self { disk, base, position: 0, found: None }
+    /// From chunk number `position` on.
+    pub(super) fn new(disk: &'a dyn Disk, base: Option<&'a dyn Disk>, position: u64) -> Self {
+        Self { disk, base, position, found: None }
     }
 
     /// Bytes that have to be read.

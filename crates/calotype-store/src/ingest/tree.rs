@@ -2,9 +2,10 @@
 
 use crate::core::Core;
 use crate::error::Result;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, ManifestId};
 use crate::limits::FANOUT;
 use crate::manifest::{self, Root};
+use crate::partial::Partial;
 
 /// Takes the nodes as they become full, and names them.
 pub(super) trait NodeSink {
@@ -26,6 +27,17 @@ impl<'a> TreeBuilder<'a> {
     pub(super) fn new(core: &'a Core, size_bytes: u64, base: Option<&'a Root>) -> Self {
         let levels = vec![Vec::new(); manifest::depth(size_bytes) as usize];
         Self { core, size_bytes, base, levels, position: 0 }
+    }
+
+    /// Goes on where another builder for the same disk and base was.
+    pub(super) fn resume(&mut self, partial: &Partial) {
+        self.levels.clone_from(&partial.levels);
+        self.position = partial.position;
+    }
+
+    /// Where another builder can go on.
+    pub(super) fn partial(&self, base: Option<ManifestId>) -> Partial {
+        Partial::new(self.size_bytes, base, self.position, self.levels.clone())
     }
 
     /// The next chunk is `id`.

@@ -5,8 +5,10 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 
 use crate::core::Core;
+use crate::error::Result;
 use crate::id::ChunkId;
 use crate::limits::CHUNK_BYTES;
+use crate::liveness::CommitNumber;
 use crate::pack::Codec;
 use crate::pack::codec::Packer;
 
@@ -23,7 +25,7 @@ pub(super) struct Batch {
 
 /// A batch that a worker has looked through.
 pub(super) struct WorkDone {
-    pub(super) chunks: Vec<Found>,
+    pub(super) chunks: Result<Vec<Found>>,
     /// To be used again.
     pub(super) buffer: Vec<u8>,
     pub(super) disk_bytes: u64,
@@ -39,7 +41,7 @@ pub(super) enum Found {
 /// Works until there is no more, or until `send` answers that nobody listens.
 pub(super) fn run(
     core: &Core,
-    epoch: u32,
+    commit: CommitNumber,
     work: &Mutex<Receiver<Batch>>,
     send: impl Fn(u64, WorkDone) -> bool,
 ) {
@@ -51,7 +53,7 @@ pub(super) fn run(
         let Ok(Batch { number, bytes, disk_bytes }) = batch else { return };
         let chunks = bytes
             .chunks_exact(CHUNK_BYTES)
-            .map(|chunk| look(core, epoch, &mut packer, chunk))
+            .map(|chunk| look(core, commit, &mut packer, chunk))
             .collect();
         if !send(number, WorkDone { chunks, buffer: bytes, disk_bytes }) {
             return;
@@ -59,14 +61,14 @@ pub(super) fn run(
     }
 }
 
-fn look(core: &Core, epoch: u32, packer: &mut Packer, chunk: &[u8]) -> Found {
+fn look(core: &Core, commit: CommitNumber, packer: &mut Packer, chunk: &[u8]) -> Result<Found> {
     if chunk == ZEROS {
-        return Found::Hole;
+        return Ok(Found::Hole);
     }
     let id = ChunkId::of(chunk);
-    if core.index.touch(id, epoch) {
-        return Found::Known(id);
+    if core.touch(commit, id)? {
+        return Ok(Found::Known(id));
     }
     let (codec, payload) = packer.pack(chunk);
-    Found::New(id, codec, payload)
+    Ok(Found::New(id, codec, payload))
 }

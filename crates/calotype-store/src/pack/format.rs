@@ -15,33 +15,45 @@ pub(super) const HEADER_MAGIC: [u8; 8] = *b"CALOPACK";
 pub(super) const ENTRY_MAGIC: [u8; 4] = *b"CHNK";
 pub(super) const TRAILER_MAGIC: [u8; 8] = *b"CALOEND\n";
 
-/// The number of a pack, in the order in which packs were begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PackId(pub(crate) u32);
+/// The name of a pack: unique without anybody to ask, and in the order in which packs were begun (a
+/// UUID of version 7, RFC 9562). As text 32 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackId(pub(crate) u128);
 
 impl fmt::Display for PackId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PackId({self})")
     }
 }
 
 impl PackId {
+    /// A name that no other pack has.
+    pub fn fresh() -> Self {
+        Self(uuid::Uuid::now_v7().as_u128())
+    }
+
     /// Only the text that `Display` writes: one pack has one name.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let id = Self(u32::from_str_radix(text, 16).ok()?);
+        let id = Self(u128::from_str_radix(text, 16).ok()?);
         (id.to_string() == text).then_some(id)
     }
 }
 
 /// How a payload is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Codec {
     Raw,
     Zstd,
 }
 
 impl Codec {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             0 => Some(Self::Raw),
             1 => Some(Self::Zstd),
@@ -49,7 +61,7 @@ impl Codec {
         }
     }
 
-    fn to_byte(self) -> u8 {
+    pub(crate) fn to_byte(self) -> u8 {
         match self {
             Self::Raw => 0,
             Self::Zstd => 1,

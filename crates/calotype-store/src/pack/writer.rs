@@ -2,7 +2,6 @@
 //! visible on a thread of its own while the next is filled.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use zerocopy::IntoBytes;
@@ -17,7 +16,9 @@ use crate::backend::{Key, Upload};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
-use crate::limits::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
+use crate::index::PackInfo;
+use crate::limits::{PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_CHUNKS_SPARED};
+use crate::liveness::CommitNumber;
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -25,11 +26,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// How the chunks of a finished pack enter the index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Publish {
-    /// As new, and in use by the commit of this epoch.
-    New {
-        /// Of the commit.
-        epoch: u32,
-    },
+    /// As new, and relied on by this commit.
+    New(CommitNumber),
     /// As copies that replace the originals, where those are still wanted.
     Moved,
 }
@@ -85,27 +83,41 @@ impl<'scope, 'env> PackWriter<'scope, 'env> {
         if let Some(pack) = &mut self.current {
             pack.append(id, codec, plain_bytes, payload)?;
             self.stored_bytes += ENTRY_BYTES + payload.len() as u64 + RECORD_BYTES;
-            let bytes_max = self.core.options.pack_bytes.min(PACK_BYTES_MAX);
-            if pack.length_bytes() >= bytes_max || pack.records.len() >= PACK_CHUNKS_MAX {
-                self.roll()?;
-            }
         }
         Ok(())
     }
 
+    /// Whether it is time to [`PackWriter::roll`]. Between two looks at this no more than
+    /// [`PACK_CHUNKS_SPARED`] chunks may be appended.
+    pub(crate) fn is_full(&self) -> bool {
+        let bytes_max = self.core.options.pack_bytes.min(PACK_BYTES_MAX);
+        self.current.as_ref().is_some_and(|pack| {
+            pack.length_bytes() >= bytes_max
+                || pack.records.len() >= PACK_CHUNKS_MAX - PACK_CHUNKS_SPARED
+        })
+    }
+
     /// Makes everything that was appended durable and visible.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.roll()?;
+        self.roll(|_| Ok(()))?;
         self.wait()
     }
 
-    fn roll(&mut self) -> Result<()> {
+    /// Ends the pack that is being filled; it becomes durable on a thread of its own, which then
+    /// does `afterwards`.
+    pub(crate) fn roll(
+        &mut self,
+        afterwards: impl FnOnce(&Core) -> Result<()> + Send + 'scope,
+    ) -> Result<()> {
         // One at a time: bounds what is in memory, and packs become visible in their order.
         self.wait()?;
-        if let Some(pack) = self.current.take() {
+        if let Some(mut pack) = self.current.take() {
             let (core, publish) = (self.core, self.publish);
-            let ids = pack.ids.clone();
-            let thread = self.scope.spawn(move || pack.seal(core, publish));
+            let ids = std::mem::take(&mut pack.ids);
+            let thread = self.scope.spawn(move || {
+                pack.seal(core, publish)?;
+                afterwards(core)
+            });
             self.sealing = Some(Sealing { ids, thread });
         }
         Ok(())
@@ -134,7 +146,7 @@ struct OpenPack {
 
 impl OpenPack {
     fn create(core: &Core) -> Result<Self> {
-        let pack = PackId(core.next_pack.fetch_add(1, Ordering::Relaxed));
+        let pack = PackId::fresh();
         let upload = core.backend.create(Key::Pack(pack))?;
         let header =
             RawHeader { magic: HEADER_MAGIC, version: U32::new(VERSION), reserved: U32::ZERO };
@@ -201,12 +213,16 @@ impl OpenPack {
         self.buffer.extend_from_slice(trailer.as_bytes());
         self.flush()?;
         self.upload.finish()?;
+        let number = core.index.number_pack();
+        let info = PackInfo { id: self.pack, length_bytes: self.written_bytes, scanned: false };
         match publish {
-            Publish::New { epoch } => {
-                core.index.insert_pack(self.pack, self.written_bytes, &self.records, epoch);
+            Publish::New(commit) => {
+                core.registry.liveness.own(commit, number);
+                core.index.add_pack(number, info, &self.records, false)?;
             }
             Publish::Moved => {
-                core.index.move_into_pack(self.pack, self.written_bytes, &self.records);
+                let moved = core.index.add_pack(number, info, &self.records, true)?;
+                core.registry.liveness.moved(&moved);
             }
         }
         Ok(())

@@ -97,7 +97,8 @@ fn a_bit_that_flips_while_the_store_is_open_is_found() {
     let error = store.verify(id).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("damaged in pack 00000001 at offset"), "{cause}");
+    let name = pack.file_stem().unwrap().to_str().unwrap();
+    assert!(cause.contains(&format!("damaged in pack {name} at offset")), "{cause}");
 }
 
 #[test]
@@ -197,10 +198,15 @@ fn half_written_and_foreign_files_do_not_matter() {
         ("tmp/0", noise(1, 100_000)),
         ("tmp/1", Vec::new()),
         ("packs/readme", noise(2, 100)),
-        ("packs/0000002A.pack", noise(2, 100)),
+        ("packs/0000000000000000000000000000002A.pack", noise(2, 100)),
         ("packs/2b.pack", noise(2, 100)),
-        ("packs/00000030.pack", noise(3, 300_000)),
+        ("packs/00000000000000000000000000000030.pack", noise(3, 300_000)),
         ("manifests/readme", noise(4, 10)),
+        ("partials/readme", noise(4, 10)),
+        (
+            "partials/0000000000000000000000000000000000000000000000000000000000000001",
+            noise(5, 300),
+        ),
     ] {
         fs::write(directory.path().join(name), bytes).unwrap();
     }
@@ -209,8 +215,6 @@ fn half_written_and_foreign_files_do_not_matter() {
     assert_eq!(store.manifests(), [id].into());
     store.verify(id).unwrap();
     let committed = store.commit(&MemoryDisk::full_of(noise(7, CHUNK)), None, &()).unwrap();
-    // Numbers go on behind the last.
-    assert!(directory.path().join("packs/00000031.pack").exists());
     store.verify(committed.manifest).unwrap();
 }
 
@@ -220,6 +224,79 @@ fn refuses_a_pack_of_a_later_version() {
     let mut bytes = fs::read(&pack).unwrap();
     bytes[8] = 2;
     fs::write(&pack, bytes).unwrap();
+    Store::drop_index(directory.path()).unwrap();
     let error = Store::open(directory.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+}
+
+#[test]
+fn a_damaged_or_missing_index_is_built_again_from_the_packs() {
+    let (directory, id, bytes, _) = one_pack();
+    let index = directory.path().join("index");
+    let whole = fs::read(&index).unwrap();
+    let usage = open(directory.path()).usage();
+    let check = || {
+        let store = open(directory.path());
+        store.verify(id).unwrap();
+        assert!(read_all(&store, id) == bytes);
+        assert_eq!(store.usage(), usage);
+    };
+    fs::remove_file(&index).unwrap();
+    check();
+    for length in [0, 1, 100, 5000, whole.len() / 2, whole.len() - 1] {
+        fs::write(&index, &whole[..length]).unwrap();
+        check();
+    }
+    fs::write(&index, noise(1, whole.len())).unwrap();
+    check();
+    Store::drop_index(directory.path()).unwrap();
+    assert!(!index.exists());
+    check();
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_the_index_does_no_harm() {
+    let (directory, id, bytes, _) = one_pack();
+    let index = directory.path().join("index");
+    let whole = fs::read(&index).unwrap();
+    let used: Vec<_> = (0..whole.len()).filter(|&offset| whole[offset] != 0).collect();
+    // Where there is something, and here and there where there is nothing.
+    let stride = used.len().div_ceil(150);
+    for offset in used.into_iter().step_by(stride).chain((0..whole.len()).step_by(99_991)) {
+        let mut damaged = whole.clone();
+        damaged[offset] ^= 0x10;
+        fs::write(&index, &damaged).unwrap();
+        let store = open(directory.path());
+        store.verify(id).unwrap_or_else(|error| panic!("bit of byte {offset}: {error}"));
+        assert!(read_all(&store, id) == bytes);
+        let again = store.commit(&MemoryDisk::full_of(bytes.clone()), None, &()).unwrap();
+        assert_eq!((again.manifest, again.chunks_new), (id, 0));
+    }
+}
+
+#[test]
+fn an_index_of_other_packs_is_brought_up_to_date() {
+    let (directory, id, bytes, pack) = one_pack();
+    let index = directory.path().join("index");
+    let old = fs::read(&index).unwrap();
+    let store = open(directory.path());
+    let other = store.commit(&MemoryDisk::full_of(noise(77, 3 * CHUNK)), None, &()).unwrap();
+    let other = other.manifest;
+    drop(store);
+    // A pack more than it knows.
+    fs::write(&index, &old).unwrap();
+    let store = open(directory.path());
+    store.verify(other).unwrap();
+    store.verify(id).unwrap();
+    drop(store);
+    // A pack less.
+    fs::remove_file(pack).unwrap();
+    let store = open(directory.path());
+    store.verify(other).unwrap();
+    assert_eq!(store.verify(id).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(store.usage().packs, 1);
+    // What was lost is stored again.
+    let again = store.commit(&MemoryDisk::full_of(bytes), None, &()).unwrap();
+    assert_eq!(again.manifest, id);
+    store.verify(id).unwrap();
 }

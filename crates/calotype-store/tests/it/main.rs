@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod backends;
 mod collection;
 mod corpus;
 mod damage;
 mod model;
 mod qcow2;
 mod read_pack;
+mod resume;
 mod round_trip;
 mod support;

@@ -137,7 +137,7 @@ impl World {
                 }
             }
         }
-        let on_disk: u64 = ["packs", "manifests", "tmp"]
+        let on_disk: u64 = ["packs", "manifests", "partials", "tmp"]
             .iter()
             .flat_map(|folder| std::fs::read_dir(self.directory.path().join(folder)).unwrap())
             .map(|entry| entry.unwrap().metadata().unwrap().len())

@@ -19,7 +19,8 @@ fn python_lists_the_chunks_of_a_pack() {
     let committed = store.commit(&MemoryDisk::full_of(bytes.clone()), None, &()).unwrap();
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_pack.py");
-    let pack = directory.path().join("packs/00000001.pack");
+    let mut packs = fs::read_dir(directory.path().join("packs")).unwrap();
+    let pack = packs.next().unwrap().unwrap().path();
     let output = Command::new("python3").arg(&script).arg(&pack).output().unwrap_or_else(|error| {
         panic!("python3: {error}; install it with `apt-get install python3`")
     });

@@ -259,7 +259,7 @@ fn a_store_is_opened_once() {
 fn refuses_a_store_of_another_version() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
-    std::fs::write(directory.path().join("format"), "calotype-store 2\n").unwrap();
+    std::fs::write(directory.path().join("format"), "calotype-store 3\n").unwrap();
     let error = Store::open(directory.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
 }

@@ -47,8 +47,8 @@ pub(crate) fn run(data: &[u8]) {
     for folder in ["packs", "manifests"] {
         fs::create_dir(directory.path().join(folder)).unwrap();
     }
-    fs::write(directory.path().join("format"), "calotype-store 1\n").unwrap();
-    fs::write(directory.path().join("packs/00000001.pack"), pack).unwrap();
+    fs::write(directory.path().join("format"), "calotype-store 2\n").unwrap();
+    fs::write(directory.path().join("packs/00000000000000000000000000000001.pack"), pack).unwrap();
     fs::write(directory.path().join(format!("manifests/{id}")), root).unwrap();
     check(directory.path(), id.parse().unwrap());
 }
