@@ -49,6 +49,9 @@ pub struct GuestConfig {
     pub user: String,
     /// How long SOFTSTOP and SOFTRESET wait for the guest before they use force.
     pub soft_stop_seconds: u64,
+    /// Command line of the process that guards a guest whose filesystems are frozen; empty = the
+    /// command that serves the region, which has a hidden one for it.
+    pub freeze_guard: Vec<String>,
 }
 
 impl Default for GuestConfig {
@@ -58,6 +61,7 @@ impl Default for GuestConfig {
             memory_limit_mib: 0,
             user: "nobody".into(),
             soft_stop_seconds: 15 * 60,
+            freeze_guard: Vec::new(),
         }
     }
 }

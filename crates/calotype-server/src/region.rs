@@ -143,7 +143,14 @@ pub fn hypervisor_config(guests: &GuestConfig) -> Result<HypervisorConfig> {
     } else {
         None
     };
-    Ok(HypervisorConfig { accelerator, unprivileged_user, ..HypervisorConfig::default() })
+    let freeze_guard = (!guests.freeze_guard.is_empty())
+        .then(|| guests.freeze_guard.iter().map(Into::into).collect());
+    Ok(HypervisorConfig {
+        accelerator,
+        unprivileged_user,
+        freeze_guard,
+        ..HypervisorConfig::default()
+    })
 }
 
 /// The group that may use `/dev/kvm`, where that is left to a group: guests' processes must be in it.

@@ -45,7 +45,7 @@ enum Command {
     /// Make platform images.
     #[command(subcommand, name = "platform-image")]
     PlatformImage(commands::platform_image::Command),
-    /// List images.
+    /// List images, and capture instances.
     #[command(subcommand)]
     Image(commands::image::Command),
     /// List instances and log into them.
@@ -53,6 +53,9 @@ enum Command {
     Instance(commands::instance::Command),
     /// Show the whole loop: launch, customise, capture, launch three, prove.
     Demo(commands::demo::Arguments),
+    /// Guard a guest whose filesystems are frozen; `serve` starts it.
+    #[command(name = "freeze-guard", hide = true)]
+    FreezeGuard,
 }
 
 fn main() -> std::process::ExitCode {
@@ -74,6 +77,10 @@ fn main() -> std::process::ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
+    if matches!(arguments.command, Command::FreezeGuard) {
+        calotype_vm::run_freeze_guard().await?;
+        return Ok(std::process::ExitCode::SUCCESS);
+    }
     let directory = match arguments.directory {
         Some(directory) => std::path::absolute(directory)?,
         None => commands::default_directory()?,
@@ -89,6 +96,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
         Command::Image(command) => commands::image::run(&directory, command).await?,
         Command::Instance(command) => return commands::instance::run(&directory, command).await,
         Command::Demo(arguments) => commands::demo::run(arguments).await?,
+        Command::FreezeGuard => {}
     }
     Ok(std::process::ExitCode::SUCCESS)
 }

@@ -127,10 +127,10 @@ impl Stage {
     pub async fn submit_capture(&self, id: &Ocid) -> Capturing {
         let details = CreateImageDetails::from_instance(self.region.tenancy.clone(), id.clone());
         let context = self.context();
-        let Capture { image, instance, was_running, batch } =
+        let Capture { image, instance, way, batch } =
             Capture::prepare(&context, details).await.unwrap();
         let settings = &self.config.capture;
-        let job = CaptureImage::new(&image, &instance, was_running, context.now, settings);
+        let job = CaptureImage::new(&image, &instance, way, context.now, settings);
         let seed = job.seed(&self.region);
         let request = self.region.jobs.submit(job, seed, batch).await.unwrap();
         Capturing { image: image.resource.id.clone(), request }

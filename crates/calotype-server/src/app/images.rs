@@ -1,4 +1,11 @@
 //! Images: listed, read, edited, captured from instances, deleted.
+//!
+//! # Live capture
+//! A running instance is shut down for its capture, as OCI does it, unless the new image gets the
+//! free-form tag `calotype.capture` = `crash-consistent` or `quiesced`: then it stays RUNNING, and its
+//! guest never notices more than a short wait for its disk. A tag, because it reaches the region from
+//! every client unchanged, is part of what a retry token stands for, and stays on the image as a
+//! record of how it was made. See [`Way`].
 
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{
@@ -12,7 +19,7 @@ use calotype_api::text::DisplayName;
 use super::{Context, identity, instances, tags};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
-use crate::jobs::capture_image::CaptureImage;
+use crate::jobs::capture_image::{CaptureImage, Way};
 use crate::jobs::delete_image::DeleteImage;
 use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord, PLATFORM_IMAGES};
 
@@ -67,10 +74,10 @@ pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> 
 
 /// `CreateImage` from an instance.
 pub async fn create(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let Capture { image, instance, was_running, batch } =
+    let Capture { image, instance, way, batch } =
         Capture::prepare(&context, request.json()?).await?;
     let settings = &context.region.config.capture;
-    let job = CaptureImage::new(&image, &instance, was_running, context.now, settings);
+    let job = CaptureImage::new(&image, &instance, way, context.now, settings);
     let reply = Reply::ok(&image.resource)?.etag(image.etag());
     match super::submit_visible(&context, job, batch, reply).await {
         // Somebody else was first.
@@ -85,8 +92,8 @@ pub struct Capture {
     pub image: Versioned<ImageRecord>,
     /// The instance, locked.
     pub instance: Versioned<InstanceRecord>,
-    /// Whether it runs, and will again.
-    pub was_running: bool,
+    /// What happens to the instance.
+    pub way: Way,
     /// Both; fails if the instance has changed meanwhile.
     pub batch: Batch,
 }
@@ -97,7 +104,8 @@ impl Capture {
         let instance_id = instance_of(&details)?;
         identity::compartment_exists(context, &details.compartment_id).await?;
         let mut instance = instances::load(context, &instance_id).await?;
-        let was_running = may_be_captured(&instance)?;
+        let asked = Way::asked(details.freeform_tags.as_ref())?;
+        let way = if may_be_captured(&instance)? { asked } else { Way::Stopped };
         let mut base = base_of(context, instance.resource.image_id.as_ref()).await?;
         // A disk boots by the firmware it ran with, whatever its image said.
         let firmware = instance.resource.launch_options.firmware;
@@ -111,11 +119,13 @@ impl Capture {
         let volume = super::load::<BootVolumeRecord>(context, &instance.boot_volume_id).await?;
         let image = new_image(context, details, base, volume.size_bytes).await?;
         instance.value.capturing = Some(image.resource.id.clone());
-        // Of a stopped instance too, until its disk is sealed: nobody may start it meanwhile.
-        instance.value.resource.lifecycle_state = InstanceState::CreatingImage;
+        if way.live().is_none() {
+            // Of a stopped instance too, until its disk is sealed: nobody may start it meanwhile.
+            instance.value.resource.lifecycle_state = InstanceState::CreatingImage;
+        }
         let image = Versioned::first(image);
         let batch = Batch::new().create(&image).replace(&instance);
-        Ok(Self { image, instance, was_running, batch })
+        Ok(Self { image, instance, way, batch })
     }
 }
 

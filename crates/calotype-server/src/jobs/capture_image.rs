@@ -14,6 +14,9 @@
 //!   overlay is hung on it, in the running guest too, and the sealed files go.
 //! * **publish**: only now is the image AVAILABLE and the instance free for another capture.
 //!
+//! An instance that is captured live is not shut down: it stays RUNNING, *seal* lays the overlay on
+//! the chain of its running guest ([`live`]), and *shut down* and *restart* do nothing.
+//!
 //! If a step fails, or 20 minutes are over, the image is DELETED, the instance runs on if it ran
 //! before, and its chain stays as it is: longer, never different.
 
@@ -38,9 +41,14 @@ use crate::config::CaptureConfig;
 use crate::db::{Batch, Versioned};
 use crate::error::Error;
 use crate::guests;
-use crate::records::{ImageRecord, InstanceRecord};
+use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
 use crate::region::Region;
 use crate::volumes;
+
+mod live;
+mod way;
+
+pub use way::{CAPTURE_TAG, Way};
 
 /// How long shortening waits for somebody else who is changing the machine.
 const SHORTEN_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -51,8 +59,8 @@ pub struct CaptureImage {
     image_id: Ocid,
     instance_id: Ocid,
     compartment_id: Ocid,
-    /// Whether the instance ran when the capture was asked for: then it will run again.
-    was_running: bool,
+    /// What happens to the instance meanwhile.
+    way: Way,
     shutdown_seconds: u64,
     timeout_seconds: u64,
     deadline: Timestamp,
@@ -62,6 +70,8 @@ pub struct CaptureImage {
     top: Option<String>,
     /// Whether a guest may have written to that overlay.
     restarted: bool,
+    /// Whether the overlay is the guest's, and what is below it as it was asked for.
+    sealed_live: bool,
     /// Whether the image is complete; from then on there is no deadline.
     committed: bool,
 }
@@ -71,7 +81,7 @@ impl CaptureImage {
     pub fn new(
         image: &ImageRecord,
         instance: &InstanceRecord,
-        was_running: bool,
+        way: Way,
         now: Timestamp,
         config: &CaptureConfig,
     ) -> Self {
@@ -81,7 +91,7 @@ impl CaptureImage {
             image_id: image.resource.id.clone(),
             instance_id: instance.resource.id.clone(),
             compartment_id: compartment.unwrap_or(&instance.resource.compartment_id).clone(),
-            was_running,
+            way,
             shutdown_seconds: config.shutdown_seconds,
             timeout_seconds: config.timeout_seconds,
             deadline: now
@@ -90,6 +100,7 @@ impl CaptureImage {
             sealed: Vec::new(),
             top: None,
             restarted: false,
+            sealed_live: false,
             committed: false,
         }
     }
@@ -166,8 +177,9 @@ async fn shut_down(context: &mut Context) -> Result<(), StepError> {
     let grace = Duration::from_secs(context.state.shutdown_seconds);
     let _lock = region.guests.lock(&context.state.instance_id).await;
     // Of a stopped instance too: a disk is sealed only when nothing can be writing to it.
-    guest::stop(&region, &instance, context.state.was_running.then_some(grace)).await?;
-    if context.state.was_running {
+    let was_running = context.state.way != Way::Stopped;
+    guest::stop(&region, &instance, was_running.then_some(grace)).await?;
+    if was_running {
         context.log("guest shut down");
     }
     Ok(())
@@ -175,6 +187,9 @@ async fn shut_down(context: &mut Context) -> Result<(), StepError> {
 
 /// Lays a new overlay on the chain. Its name is remembered before it is made.
 async fn seal(context: &mut Context) -> Result<(), StepError> {
+    if let Some(consistency) = context.state.way.live() {
+        return live::seal(context, consistency).await;
+    }
     let region = Arc::clone(&context.environment);
     let _lock = region.guests.lock(&context.state.instance_id).await;
     let instance = instance(&region, &context.state.instance_id).await?;
@@ -191,6 +206,17 @@ async fn seal(context: &mut Context) -> Result<(), StepError> {
     if volume.layers.first() == Some(&top) {
         return Ok(());
     }
+    lay(&region, &mut volume, top).await?;
+    context.write(Batch::new().replace(&volume));
+    Ok(())
+}
+
+/// Makes the overlay, durably, and puts it into the record, which the caller writes.
+async fn lay(
+    region: &Region,
+    volume: &mut Versioned<BootVolumeRecord>,
+    top: String,
+) -> Result<(), StepError> {
     if volume.layers.len() >= calotype_vm::LAYERS_MAX {
         return Err(StepError::Fail(ApiError::new(
             ErrorCode::IncorrectState,
@@ -204,7 +230,6 @@ async fn seal(context: &mut Context) -> Result<(), StepError> {
     })
     .await?;
     volume.value.layers.insert(0, top);
-    context.write(Batch::new().replace(&volume));
     Ok(())
 }
 
@@ -222,11 +247,14 @@ fn next_layer(layers: &[String]) -> String {
 async fn unseal(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let Some(top) = context.state.top.clone() else { return Ok(()) };
+    let is_live = context.state.way.live().is_some();
+    let _lock = region.guests.lock(&context.state.instance_id).await;
     let instance = instance(&region, &context.state.instance_id).await?;
     let mut volume = volume_of(&region, &instance).await?;
     let mut files = context.state.sealed.clone();
     files.insert(0, top);
-    if !context.state.restarted && volume.layers == files {
+    let unused = !context.state.restarted && volume.layers == files;
+    if unused && (!is_live || live::withdraw(context, &instance, &volume).await?) {
         volume.value.layers.remove(0);
         context.save(Batch::new().replace(&volume)).await?;
     }
@@ -246,7 +274,7 @@ async fn restart(context: &mut Context) -> Result<(), StepError> {
     if before.resource.lifecycle_state != InstanceState::CreatingImage {
         return Ok(());
     }
-    if context.state.was_running {
+    if context.state.way != Way::Stopped {
         context.state.restarted = true;
         context.save(Batch::new()).await?;
         guest::start(&region, &id).await?;

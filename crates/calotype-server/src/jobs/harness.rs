@@ -18,7 +18,7 @@ use super::step::Workflow;
 use crate::db::{Db, Query};
 
 /// A step is killed inside at most at its first so many waits.
-const WAITS_MAX: u32 = 12;
+const WAITS_MAX: u32 = 24;
 /// A scenario that takes longer than this hangs.
 const SCENARIO_MAX: Duration = Duration::from_mins(2);
 

@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use calotype_api::images::Image;
+use calotype_server::jobs::capture_image::CAPTURE_TAG;
+use serde_json::json;
+
+use super::instance;
 use crate::client::Client;
 use crate::render;
 
@@ -10,12 +15,33 @@ use crate::render;
 pub enum Command {
     /// List platform and custom images.
     List,
+    /// Capture an instance's boot disk as a custom image, and wait until it is AVAILABLE.
+    #[command(
+        after_help = "Examples:\n  calotype image create builder --name golden\n  calotype image create builder --live              (the instance runs on; its filesystems are clean)\n  calotype image create builder --live=crash-consistent"
+    )]
+    Create(CreateArguments),
+}
+
+/// Arguments of `calotype image create`.
+#[derive(clap::Args)]
+pub struct CreateArguments {
+    /// Display name or OCID of the instance.
+    pub instance: String,
+    /// The image's display name [default: image and the time].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Let a running instance run on, instead of shutting it down and starting it again. `quiesced`
+    /// needs qemu-guest-agent in the instance.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true,
+        default_missing_value = "quiesced", value_parser = ["crash-consistent", "quiesced"])]
+    pub live: Option<String>,
 }
 
 /// Runs a command.
 pub async fn run(directory: &Path, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List => list(&Client::open(directory)?).await,
+        Command::Create(arguments) => create(&Client::open(directory)?, arguments).await,
     }
 }
 
@@ -35,5 +61,26 @@ async fn list(client: &Client) -> anyhow::Result<()> {
         ]);
     }
     println!("{table}");
+    Ok(())
+}
+
+async fn create(client: &Client, arguments: CreateArguments) -> anyhow::Result<()> {
+    let instance = instance::find(client, &arguments.instance).await?;
+    let mut details =
+        json!({ "compartmentId": instance.compartment_id, "instanceId": instance.id });
+    if let Some(name) = arguments.name {
+        details["displayName"] = name.into();
+    }
+    if let Some(live) = arguments.live {
+        details["freeformTags"] = json!({ CAPTURE_TAG: live });
+    }
+    let created = client.post::<Image>("/20160918/images", &details).await?;
+    if let Some(work_request) = &created.work_request {
+        let bar = render::progress("capturing");
+        #[expect(clippy::cast_sign_loss, reason = "a percentage")]
+        client.wait(work_request, |percent| bar.set_position(percent as u64)).await?;
+        bar.finish_and_clear();
+    }
+    println!("{}", created.body.id);
     Ok(())
 }

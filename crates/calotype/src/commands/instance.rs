@@ -90,7 +90,8 @@ async fn ssh(client: &Client, arguments: &SshArguments) -> anyhow::Result<ExitCo
         .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-async fn find(client: &Client, name: &str) -> anyhow::Result<Instance> {
+/// The instance with that display name or OCID.
+pub async fn find(client: &Client, name: &str) -> anyhow::Result<Instance> {
     let mut found: Vec<Instance> = client
         .instances()
         .await?
