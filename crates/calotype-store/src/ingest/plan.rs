@@ -147,9 +147,10 @@ pub(super) fn read(
     bytes: &mut Vec<u8>,
 ) -> Result<u64> {
     let (mut offset, length) = read_range(disk, first, chunks);
-    bytes.clear();
+    // A buffer comes back with what it held before: it is overwritten, not cleared first.
     bytes.resize((chunks * CHUNK) as usize, 0);
-    let mut rest = &mut bytes[..length as usize];
+    let (mut rest, padding) = bytes.split_at_mut(length as usize);
+    padding.fill(0);
     while !rest.is_empty() {
         let (run, kind) = extent_at(disk, offset)?;
         let run = usize::try_from(run).unwrap_or(rest.len()).min(rest.len());
@@ -159,8 +160,7 @@ pub(super) fn read(
                 disk.read_at(offset, part).map_err(|error| disk_error(offset, error))?;
             }
             (ExtentKind::Parent, Some(base)) => read_below(base, offset, part)?,
-            // Zeros already.
-            (ExtentKind::Zero | ExtentKind::Parent, _) => {}
+            (ExtentKind::Zero | ExtentKind::Parent, _) => part.fill(0),
         }
         offset += run as u64;
         rest = after;
@@ -172,10 +172,12 @@ pub(super) fn read(
 fn read_below(base: &dyn Disk, offset: u64, part: &mut [u8]) -> Result<()> {
     let available = base.size_bytes().saturating_sub(offset);
     let available = usize::try_from(available).unwrap_or(part.len()).min(part.len());
-    if available == 0 {
+    let (part, beyond) = part.split_at_mut(available);
+    beyond.fill(0);
+    if part.is_empty() {
         return Ok(());
     }
-    base.read_at(offset, &mut part[..available]).map_err(|error| disk_error(offset, error))
+    base.read_at(offset, part).map_err(|error| disk_error(offset, error))
 }
 
 /// A run of the disk, never empty: an empty one would never end the walk.
