@@ -145,7 +145,7 @@ impl Workflow for CaptureImage {
             name: "commit",
             weight: 65,
             run: |context| Box::pin(commit_sealed(context)),
-            undo: None,
+            undo: Some(|context| Box::pin(commit::forget(context))),
         },
         Step { name: "shorten", weight: 3, run: |context| Box::pin(shorten(context)), undo: None },
         Step { name: "publish", weight: 2, run: |context| Box::pin(publish(context)), undo: None },

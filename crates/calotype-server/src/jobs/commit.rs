@@ -8,7 +8,7 @@ use calotype_api::ErrorCode;
 use calotype_api::error::ApiError;
 use calotype_api::images::ImageState;
 use calotype_disk::Disk;
-use calotype_store::{Committed, ErrorKind, ManifestId};
+use calotype_store::{Committed, ErrorKind, ManifestId, PartialId};
 
 use super::{Progress, StepContext, StepError, Workflow};
 use crate::error::{Error, Result};
@@ -18,7 +18,8 @@ use crate::region::Region;
 const BYTES_PER_GIB: u64 = 1 << 30;
 const BYTES_PER_MIB: u64 = 1 << 20;
 
-/// Commits the disk that `open` opens. Nothing of it is visible until the whole is durable. The
+/// Commits the disk that `open` opens, which must be the same however often the step is run: after a
+/// crash the commit goes on where it was. Nothing of it is visible until the whole is durable. The
 /// result keeps what was written from being collected until it is dropped.
 pub(super) async fn commit<W>(
     context: &StepContext<W>,
@@ -32,11 +33,12 @@ where
     let given_up = GiveUpOnDrop(Arc::new(AtomicBool::new(false)));
     let progress =
         Follow { progress: context.progress_handle(), given_up: Arc::clone(&given_up.0) };
-    let work = tokio::task::spawn_blocking(move || {
+    let work = work(context);
+    let commit = tokio::task::spawn_blocking(move || {
         let disk = open()?;
-        Ok::<_, Error>(region.store.commit(&*disk, base, &progress)?)
+        Ok::<_, Error>(region.store.commit_resumable(&*disk, base, work, &progress)?)
     });
-    let done = work.await;
+    let done = commit.await;
     drop(given_up);
     match done {
         Ok(Ok(committed)) => Ok(committed),
@@ -50,6 +52,24 @@ where
         Ok(Err(error)) => Err(StepError::retry("The disk could not be stored", &error)),
         Err(error) => Err(StepError::retry("The disk could not be stored", &error)),
     }
+}
+
+/// Undoes a commit: what it has stored so far is left to the next collection.
+pub(super) async fn forget<W>(context: &mut StepContext<W>) -> Result<(), StepError>
+where
+    W: Workflow<Environment = Arc<Region>>,
+{
+    let (store, work) = (context.environment.store.clone(), work(context));
+    match tokio::task::spawn_blocking(move || store.forget_partial(work)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(StepError::retry("The store could not be tidied up", &error)),
+        Err(error) => Err(StepError::retry("The store could not be tidied up", &error)),
+    }
+}
+
+/// A workflow commits one disk.
+fn work<W: Workflow>(context: &StepContext<W>) -> PartialId {
+    PartialId::of(context.work_request_id().to_string().as_bytes())
 }
 
 /// Tells the thread that nobody waits for it any more.

@@ -52,7 +52,12 @@ impl Workflow for RegisterPlatformImage {
             run: |_| Box::pin(async { Ok(()) }),
             undo: Some(|context| Box::pin(discard(context))),
         },
-        Step { name: "commit", weight: 95, run: |context| Box::pin(read(context)), undo: None },
+        Step {
+            name: "commit",
+            weight: 95,
+            run: |context| Box::pin(read(context)),
+            undo: Some(|context| Box::pin(commit::forget(context))),
+        },
         Step { name: "publish", weight: 4, run: |context| Box::pin(publish(context)), undo: None },
     ];
 }
