@@ -64,7 +64,9 @@ impl Cache {
                 return Ok(plain);
             }
         };
-        flight.land(load()?.into())
+        let plain: Arc<[u8]> = load()?.into();
+        flight.land(Arc::clone(&plain));
+        Ok(plain)
     }
 }
 
@@ -104,9 +106,8 @@ struct Takeoff<'a> {
 }
 
 impl Takeoff<'_> {
-    fn land(mut self, plain: Arc<[u8]>) -> Result<Arc<[u8]>> {
-        self.plain = Some(Arc::clone(&plain));
-        Ok(plain)
+    fn land(mut self, plain: Arc<[u8]>) {
+        self.plain = Some(plain);
     }
 }
 

@@ -5,9 +5,12 @@
 //! no client can write, or name anything but an export. What the disk cannot read becomes an I/O
 //! error for the guest, never the end of the connection.
 //!
-//! `negotiation` ends with a chosen export, `transmission` serves it, `wire` holds the numbers.
+//! `negotiation` ends with a chosen export, `transmission` serves it, `pool` reads ahead for it,
+//! `outbox` gathers its replies, `wire` holds the numbers.
 
 mod negotiation;
+mod outbox;
+mod pool;
 mod transmission;
 mod wire;
 
@@ -28,8 +31,11 @@ use calotype_disk::Disk;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Owner;
-use crate::limits::{NBD_CONNECTIONS_MAX, NBD_HANDSHAKE_TIMEOUT, SOCKET_PATH_BYTES_MAX};
+use crate::limits::{
+    NBD_CONNECTIONS_MAX, NBD_HANDSHAKE_TIMEOUT, NBD_READ_BUFFER_BYTES, SOCKET_PATH_BYTES_MAX,
+};
 use negotiation::Chosen;
+use pool::Pool;
 
 /// Finds the disk behind an export name.
 pub type ResolveDisk = dyn Fn(&str) -> Option<Arc<dyn Disk>> + Send + Sync;
@@ -66,6 +72,7 @@ struct Shared {
     closing: AtomicBool,
     connections: Mutex<HashMap<u64, UnixStream>>,
     exports: Mutex<BTreeMap<String, Arc<Counters>>>,
+    pool: Pool,
 }
 
 #[derive(Default)]
@@ -124,6 +131,7 @@ impl BlockServer {
             closing: AtomicBool::new(false),
             connections: Mutex::default(),
             exports: Mutex::default(),
+            pool: Pool::new(),
         });
         let listener = Arc::new(listener);
         let acceptor = {
@@ -156,6 +164,7 @@ impl Drop for BlockServer {
         for connection in lock(&self.shared.connections).values() {
             let _ = connection.shutdown(Shutdown::Both);
         }
+        self.shared.pool.close();
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
@@ -245,7 +254,7 @@ impl Drop for Counted {
 fn serve(shared: &Shared, stream: &UnixStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(NBD_HANDSHAKE_TIMEOUT))?;
     stream.set_write_timeout(Some(NBD_HANDSHAKE_TIMEOUT))?;
-    let mut reader = BufReader::with_capacity(wire::READ_BUFFER_BYTES, stream);
+    let mut reader = BufReader::with_capacity(NBD_READ_BUFFER_BYTES, stream);
     let Some(chosen) = negotiation::negotiate(&mut reader, &mut &*stream, &*shared.resolve)? else {
         return Ok(());
     };
@@ -256,5 +265,5 @@ fn serve(shared: &Shared, stream: &UnixStream) -> std::io::Result<()> {
     let counters = Arc::clone(lock(&shared.exports).entry(name).or_default());
     counters.connections.fetch_add(1, Ordering::Relaxed);
     let counted = Counted(counters);
-    transmission::transmit(&mut reader, &mut &*stream, &*disk, features, &counted.0)
+    transmission::transmit(&mut reader, &mut &*stream, &disk, features, &counted.0, &shared.pool)
 }

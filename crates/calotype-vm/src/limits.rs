@@ -71,6 +71,22 @@ pub(crate) const NBD_OPEN_SECONDS: u32 = 10;
 pub(crate) const NBD_REQUEST_BYTES_MAX: u32 = 32 << 20;
 /// A piece of a structured reply: bounds the memory of a connection that asks for much.
 pub(crate) const NBD_PIECE_BYTES_MAX: usize = 1 << 20;
+/// Requests of one connection that are carried out together.
+pub(crate) const NBD_BATCH_REQUESTS_MAX: usize = 64;
+/// Room for a batch of requests.
+pub(crate) const NBD_READ_BUFFER_BYTES: usize = 4096;
+/// Replies are written when they have grown to this: later ones would keep the client waiting.
+pub(crate) const NBD_OUTBOX_BYTES: usize = 64 << 10;
+/// Pieces of replies that are written together, less than the kernel takes at once.
+pub(crate) const NBD_OUTBOX_PARTS_MAX: usize = 128;
+/// Pieces of the disk up to this are copied next to their header: cheaper than to hand on two pieces.
+pub(crate) const NBD_COPIED_BYTES_MAX: usize = 8 << 10;
+/// Pieces of one connection that are read ahead of its replies: bounds its memory to so many chunks.
+pub(crate) const NBD_AHEAD_PIECES_MAX: usize = 32;
+/// Threads that read ahead, for all connections of a server.
+pub(crate) const NBD_POOL_THREADS_MAX: usize = 8;
+/// Pieces that wait for these threads; with more the connections read for themselves.
+pub(crate) const NBD_POOL_QUEUE_MAX: usize = 1024;
 /// What the server tells clients to prefer: the size of a chunk of the store.
 pub(crate) const NBD_PREFERRED_BYTES: u32 = 64 << 10;
 /// Data of one negotiation option: the longest export name and a few information requests.

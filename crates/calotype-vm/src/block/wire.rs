@@ -3,8 +3,8 @@
 
 use std::io::{self, Read};
 
-/// A little more than the longest request header with room for several.
-pub(super) const READ_BUFFER_BYTES: usize = 4096;
+/// A request, without a write's data.
+pub(super) const REQUEST_BYTES: usize = 28;
 
 pub(super) const INIT_MAGIC: u64 = 0x4e42_444d_4147_4943;
 pub(super) const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;

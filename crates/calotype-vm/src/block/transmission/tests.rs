@@ -71,12 +71,22 @@ const SIMPLE: Features = Features { structured: false, allocation: false };
 const STRUCTURED: Features = Features { structured: true, allocation: true };
 
 /// What the server sends in answer to this and a disconnect, which must follow it in step.
-fn serve(disk: &dyn Disk, features: Features, request: &[u8]) -> Vec<u8> {
+fn serve(disk: &Striped, features: Features, request: &[u8]) -> Vec<u8> {
     let sent = [request, &self::request(command::DISCONNECT, 0, 0, 0)].concat();
     let mut replies = Vec::new();
-    let counters = Counters::default();
-    transmit(&mut sent.as_slice(), &mut replies, disk, features, &counters).unwrap();
+    transmit_all(disk, features, &sent, &mut replies, &Counters::default()).unwrap();
     replies
+}
+
+fn transmit_all(
+    disk: &Striped,
+    features: Features,
+    sent: &[u8],
+    replies: &mut impl Write,
+    counters: &Counters,
+) -> io::Result<()> {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    transmit(&mut BufReader::new(sent), replies, &disk, features, counters, &Pool::new())
 }
 
 fn simple_error(replies: &[u8]) -> u32 {
@@ -227,7 +237,7 @@ fn a_write_too_long_to_skip_and_a_broken_request_end_the_connection() {
     for sent in [too_long, cut_off, no_magic, Vec::new()] {
         let (counters, mut replies) = (Counters::default(), Vec::new());
         let disk = striped();
-        let outcome = transmit(&mut sent.as_slice(), &mut replies, &disk, STRUCTURED, &counters);
+        let outcome = transmit_all(&disk, STRUCTURED, &sent, &mut replies, &counters);
         assert!(outcome.is_err() && replies.is_empty());
     }
 }
@@ -275,7 +285,7 @@ fn reads_are_counted() {
     .concat();
     for features in [SIMPLE, STRUCTURED] {
         let counters = Counters::default();
-        transmit(&mut sent.as_slice(), &mut Vec::new(), &disk, features, &counters).unwrap();
+        transmit_all(&disk, features, &sent, &mut Vec::new(), &counters).unwrap();
         let counted = counters.load();
         assert_eq!((counted.read_bytes, counted.reads, counted.failed), (3500, 2, 1));
     }
@@ -328,7 +338,7 @@ proptest! {
             .collect();
         let features = Features { structured, allocation: structured };
         let (counters, mut replies) = (Counters::default(), Vec::new());
-        let _ = transmit(&mut sent.as_slice(), &mut replies, &striped(), features, &counters);
+        let _ = transmit_all(&striped(), features, &sent, &mut replies, &counters);
         prop_assert!(replies.len() <= requests.len() * 8000);
     }
 }
