@@ -3,11 +3,15 @@
 //! What a backend promises is written at the trait and checked by [`conformance`], which every
 //! backend passes.
 
+mod cached;
 pub mod conformance;
 pub(crate) mod files;
 mod local;
+mod remote;
 
+pub use cached::Cached;
 pub use local::Local;
+pub use remote::{Owner, Remote};
 
 use std::fmt;
 
@@ -108,6 +112,12 @@ pub trait Backend: Send + Sync {
     /// [`crate::ErrorKind::Io`].
     fn read(&self, key: Key, offset: u64, buf: &mut [u8]) -> Result<()>;
 
+    /// As [`Backend::read`], but past every cache: for whoever found that the bytes are not what they
+    /// should be, or wants to know what is really stored. What a cache has is made to agree.
+    fn read_again(&self, key: Key, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.read(key, offset, buf)
+    }
+
     /// Deletes visible files. They are gone for good when it returns; one that is missing is no error.
     fn delete(&self, keys: &[Key]) -> Result<()>;
 }
@@ -119,4 +129,25 @@ pub trait Upload: Send {
 
     /// Makes the file durable, then visible, replacing one of the same name.
     fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A backend that is read past its caches.
+pub(crate) struct Afresh<'a>(pub(crate) &'a dyn Backend);
+
+impl Backend for Afresh<'_> {
+    fn list(&self, folder: Folder) -> Result<Vec<(Key, u64)>> {
+        self.0.list(folder)
+    }
+
+    fn create(&self, key: Key) -> Result<Box<dyn Upload>> {
+        self.0.create(key)
+    }
+
+    fn read(&self, key: Key, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.0.read_again(key, offset, buf)
+    }
+
+    fn delete(&self, keys: &[Key]) -> Result<()> {
+        self.0.delete(keys)
+    }
 }

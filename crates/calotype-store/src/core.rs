@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::backend::{Backend, Folder, Key};
+use crate::backend::{Afresh, Backend, Folder, Key};
 use crate::cache::Cache;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ManifestId};
 use crate::index::{Index, IndexFile, Location, PackInfo};
 use crate::limits::{NODE_BYTES, OPENING_PACKS, PLAIN_BYTES_MAX};
@@ -120,27 +120,33 @@ impl Core {
     }
 
     fn load_from(&self, id: ChunkId, location: Location, plain_bytes: usize) -> Result<Vec<u8>> {
-        let payload = self.payload(location)?;
-        let plain = pack::codec::unpack(id, location.codec, payload, plain_bytes);
+        let unpack = |payload| pack::codec::unpack(id, location.codec, payload, plain_bytes);
+        let backend = self.backend.as_ref();
+        let mut plain = unpack(self.payload(backend, location)?);
+        if plain.is_none() {
+            // A cache on the way may be what is damaged.
+            plain = unpack(self.payload(&Afresh(backend), location)?);
+        }
         self.index.set_damaged(id, location, plain.is_none());
         plain.ok_or_else(|| self.damaged(id, location))
     }
 
     /// The payload of a chunk and the length of its plain bytes, verified, for moving it.
     pub(crate) fn load_packed(&self, id: ChunkId, location: Location) -> Result<(Vec<u8>, usize)> {
-        let payload = self.payload(location)?;
+        // Past caches: what is moved is read once.
+        let payload = self.payload(&Afresh(self.backend.as_ref()), location)?;
         let plain_bytes = if location.node { NODE_BYTES } else { PLAIN_BYTES_MAX };
         let plain = pack::codec::unpack(id, location.codec, payload.clone(), plain_bytes);
         self.index.set_damaged(id, location, plain.is_none());
         plain.map(|_| (payload, plain_bytes)).ok_or_else(|| self.damaged(id, location))
     }
 
-    fn payload(&self, location: Location) -> Result<Vec<u8>> {
+    fn payload(&self, backend: &dyn Backend, location: Location) -> Result<Vec<u8>> {
         let pack = self.index.pack(location.slot.pack).ok_or_else(|| {
             Error::corrupt(format!("the index names a pack {} that is gone", location.slot.pack))
         })?;
         let mut payload = vec![0; (location.stored_bytes as usize).min(PLAIN_BYTES_MAX)];
-        self.backend.read(Key::Pack(pack.id), u64::from(location.offset), &mut payload)?;
+        backend.read(Key::Pack(pack.id), u64::from(location.offset), &mut payload)?;
         Ok(payload)
     }
 
@@ -204,18 +210,26 @@ fn add_packs_found(
     let packs: Vec<_> = packs.into_iter().collect();
     for packs in packs.chunks(OPENING_PACKS) {
         // Side by side: with a distant backend each takes a while.
-        let opened: Vec<_> = thread::scope(|scope| {
+        let opened: Vec<Result<_>> = thread::scope(|scope| {
             let open = |&(id, length_bytes)| {
-                scope.spawn(move || pack::open_pack(backend, id, length_bytes))
+                // Past caches, which would fetch much more than a footer.
+                scope.spawn(move || pack::open_pack(&Afresh(backend), id, length_bytes))
             };
             let opening: Vec<_> = packs.iter().map(open).collect();
             let join = |thread: thread::ScopedJoinHandle<'_, _>| match thread.join() {
                 Ok(opened) => opened,
                 Err(panic) => std::panic::resume_unwind(panic),
             };
-            opening.into_iter().map(join).collect::<Result<_>>()
-        })?;
+            opening.into_iter().map(join).collect()
+        });
         for (&(id, length_bytes), opened) in packs.iter().zip(opened) {
+            let opened = match opened {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    tracing::warn!(pack = %id, "a pack is listed, but gone");
+                    continue;
+                }
+                opened => opened?,
+            };
             let info = PackInfo { id, length_bytes, scanned: opened.scanned };
             index.add_pack(index.number_pack(), info, &opened.records, false)?;
         }

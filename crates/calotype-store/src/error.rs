@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Cancelled,
     /// A disk larger than the store's limits.
     TooLarge,
+    /// What says where a store is, or with what credentials it is reached, means nothing.
+    InvalidLocation,
 }
 
 /// Why the store could not do what it was asked.
@@ -45,11 +47,14 @@ pub struct Error {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
+    /// An error without a cause; also for backends of others.
+    pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
         Self { kind, context: context.into(), source: None }
     }
 
-    pub(crate) fn with_source(
+    /// With its cause.
+    #[must_use]
+    pub fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {

@@ -82,5 +82,58 @@ pub(crate) const INDEX_FLUSH_CHUNKS: u64 = 1 << 16;
 /// Packs whose footers are read at the same time when a store is opened.
 pub(crate) const OPENING_PACKS: usize = 8;
 
+/// Bytes of the prefix of a store in a bucket: an object's name may have 1024.
+pub(crate) const S3_PREFIX_BYTES_MAX: usize = 512;
+
+/// More than a file of credentials has.
+pub(crate) const CREDENTIALS_BYTES_MAX: u64 = 16 << 10;
+
+/// What is uploaded to an object store in one request. All parts but the last are of this size, as some
+/// servers want; the least that S3 takes is 5 MiB.
+pub(crate) const PART_BYTES: usize = 8 << 20;
+
+/// Parts of one file that are on their way at the same time: with the one being filled they bound
+/// the memory of an upload.
+pub(crate) const PARTS_IN_FLIGHT_MAX: usize = 3;
+
+/// One request to an object store, its body included.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Connecting to an object store.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a request is made again, at most; and how long after the first no more.
+pub(crate) const RETRIES_MAX: usize = 6;
+pub(crate) const RETRY_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// The first wait before a request is made again, and the longest.
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(100);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Connections to an object store that are kept for the next request.
+pub(crate) const IDLE_CONNECTIONS_MAX: usize = 16;
+
+/// Threads that wait for an object store; what they do beside it is little.
+pub(crate) const REMOTE_THREADS: usize = 2;
+
+/// How long cleaning up waits for a server: for it to forget an upload, or who had a store open.
+pub(crate) const ABORT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Of an object store's answer, what is repeated in an error.
+pub(crate) const REMOTE_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// The longest mark of an owner of a remote store, and the longest `format`.
+pub(crate) const REMOTE_MARK_BYTES_MAX: u64 = 4 << 10;
+
+/// A remote store's owner is looked at again before anything is published, if the last look is
+/// older; before packs are deleted, always.
+pub(crate) const OWNER_CHECK_INTERVAL: Duration = Duration::from_secs(3);
+
+/// What is read from a remote pack, and kept on the local disk, in one piece.
+pub(crate) const BLOCK_BYTES: u64 = 1 << 20;
+
+/// Room on the local disk for pieces of remote packs, unless the caller chose otherwise.
+pub(crate) const CACHE_DISK_BYTES: u64 = 8 << 30;
+
 /// Marks of a collection that are gathered before they are sorted.
 pub(crate) const MARKS_UNSORTED_MIN: usize = 1 << 16;

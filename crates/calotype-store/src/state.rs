@@ -1,13 +1,15 @@
 //! The local directory of an open store: its lock, its index, its caches. With a local store it is the
 //! store's own; with a remote one it can be lost without harm.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use crate::backend::files::{Files as _, RealFiles};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +30,40 @@ impl StateDirectory {
             .create_folder(directory)
             .map_err(|error| Error::io(format!("opening store {}", directory.display()), error))?;
         Ok(Self { path: directory.to_owned(), _lock: lock(directory)? })
+    }
+
+    /// Whether it is this directory, which may not exist.
+    pub(crate) fn is_at(&self, directory: &Path) -> bool {
+        match (self.path.canonicalize(), directory.canonicalize()) {
+            (Ok(ours), Ok(other)) => ours == other,
+            _ => false,
+        }
+    }
+
+    /// Its own name, by which a remote store knows whoever has it again.
+    pub(crate) fn id(&self) -> Result<Uuid> {
+        let path = self.path.join("id");
+        let io = |error| Error::io(format!("reading or writing {}", path.display()), error);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                if let Ok(id) = text.trim().parse() {
+                    return Ok(id);
+                }
+                tracing::warn!(path = %path.display(), "the state directory's name is damaged");
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        let id = Uuid::new_v4();
+        let temporary = self.path.join("id.new");
+        let file = RealFiles.open_or_create(&temporary).map_err(io)?;
+        file.set_length(0)
+            .and_then(|()| file.write_all_at(format!("{id}\n").as_bytes(), 0))
+            .and_then(|()| file.sync())
+            .and_then(|()| RealFiles.rename(&temporary, &path))
+            .and_then(|()| RealFiles.sync_folder(&self.path))
+            .map_err(io)?;
+        Ok(id)
     }
 
     /// The index of the store's chunks.

@@ -1,20 +1,21 @@
 //! The store as its callers see it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use calotype_disk::Disk;
 
 use crate::backend::files::{Files, RealFiles};
-use crate::backend::{Backend, Local};
+use crate::backend::{Backend, Cached, Local, Owner, Remote};
 use crate::collect::{Collected, Collection};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::ManifestId;
 use crate::index::IndexFile;
 use crate::ingest::{self, Committed};
-use crate::limits::{CACHE_BYTES, PACK_BYTES};
+use crate::limits::{CACHE_BYTES, CACHE_DISK_BYTES, PACK_BYTES};
+use crate::location::Location;
 use crate::manifest::ROOT_BYTES;
 use crate::partial::PartialId;
 use crate::progress::Progress;
@@ -32,9 +33,22 @@ pub struct Options {
     pub pack_bytes: u64,
 }
 
+    /// Where pieces of packs of a remote store are kept. `cache` in the state directory by default.
+    pub cache_directory: Option<PathBuf>,
+    /// Room for them; 0 to keep none. 8 GiB by default.
+    pub cache_disk_bytes: u64,
+    /// Opens a remote store that another process is marked to have open. Only if that process has
+    /// ended for good: each would delete what the other needs.
+    pub take_over: bool,
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: CACHE_BYTES, pack_bytes: PACK_BYTES }
+        Self {
+            cache_bytes: CACHE_BYTES,
+            pack_bytes: PACK_BYTES,
+            cache_directory: None,
+            cache_disk_bytes: CACHE_DISK_BYTES,
+            take_over: false,
+        }
     }
 }
 
@@ -71,10 +85,69 @@ impl Store {
 
     /// [`Store::open`] with sizes chosen by the caller.
     pub fn open_with(directory: &Path, options: &Options) -> Result<Self> {
-        let state = StateDirectory::open(directory)?;
-        let backend = Local::open(directory)?;
-        let index = IndexFile { files: Arc::new(RealFiles), path: state.index() };
-        Self::over(Box::new(backend), &index, options, Box::new(state))
+        Self::open_at(&Location::Directory(directory.to_owned()), directory, options)
+    }
+
+    /// Opens the store at `location`, creating it if there is none, with its index and caches in
+    /// `state_directory`. If the store is remote they can be lost without harm; the next opening
+    /// reads the footers of all packs.
+    ///
+    /// [`crate::ErrorKind::Locked`] if another process has either of them open. A second process on another
+    /// machine is found, not kept out: see `docs/object-storage.md`.
+    pub fn open_at(location: &Location, state_directory: &Path, options: &Options) -> Result<Self> {
+        let state = StateDirectory::open(state_directory)?;
+        match location {
+            Location::Directory(directory) if state.is_at(directory) => {
+                let backend = Local::open(directory)?;
+                Self::open_in(Box::new(backend), &state.index(), options, Box::new(state))
+            }
+            Location::Directory(directory) => {
+                let store_lock = StateDirectory::open(directory)?;
+                let backend = Local::open(directory)?;
+                let index = state.index();
+                Self::open_in(Box::new(backend), &index, options, Box::new((state, store_lock)))
+            }
+            Location::S3(location) => {
+                let owner = Owner::here(state.id()?);
+                let backend = Remote::open_s3(location)?.owned_by(&owner, options.take_over)?;
+                Self::open_cached(Box::new(backend), state, options)
+            }
+        }
+    }
+
+    /// Opens the store whose files `backend` keeps, with its index and caches in `state_directory`, where
+    /// nobody else may have it open. It must pass [`crate::backend::conformance`].
+    pub fn open_on(
+        backend: Box<dyn Backend>,
+        state_directory: &Path,
+        options: &Options,
+    ) -> Result<Self> {
+        Self::open_cached(backend, StateDirectory::open(state_directory)?, options)
+    }
+
+    fn open_cached(
+        backend: Box<dyn Backend>,
+        state: StateDirectory,
+        options: &Options,
+    ) -> Result<Self> {
+        let backend = if options.cache_disk_bytes == 0 {
+            backend
+        } else {
+            let directory =
+                options.cache_directory.clone().unwrap_or_else(|| state.path.join("cache"));
+            Box::new(Cached::open(backend, &directory, options.cache_disk_bytes)?)
+        };
+        Self::open_in(backend, &state.index(), options, Box::new(state))
+    }
+
+    fn open_in(
+        backend: Box<dyn Backend>,
+        index: &Path,
+        options: &Options,
+        keep_open: KeepOpen,
+    ) -> Result<Self> {
+        let index = IndexFile { files: Arc::new(RealFiles), path: index.to_owned() };
+        Self::over(backend, &index, options, keep_open)
     }
 
     /// Forgets the index of the store in `directory`, which must not be open, so that the next start

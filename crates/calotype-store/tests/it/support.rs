@@ -80,7 +80,7 @@ impl Disk for MemoryDisk {
 
 /// Small packs, so that many occur; a small cache, so that it does not hide what is stored.
 pub(crate) fn small() -> Options {
-    Options { pack_bytes: 256 << 10, cache_bytes: 1 << 20 }
+    Options { pack_bytes: 256 << 10, cache_bytes: 1 << 20, ..Options::default() }
 }
 
 pub(crate) fn open(directory: &Path) -> Store {
