@@ -31,8 +31,6 @@ pub struct Options {
     pub cache_bytes: usize,
     /// A pack is closed when it has grown to this. 128 MiB by default.
     pub pack_bytes: u64,
-}
-
     /// Where pieces of packs of a remote store are kept. `cache` in the state directory by default.
     pub cache_directory: Option<PathBuf>,
     /// Room for them; 0 to keep none. 8 GiB by default.
@@ -40,6 +38,8 @@ pub struct Options {
     /// Opens a remote store that another process is marked to have open. Only if that process has
     /// ended for good: each would delete what the other needs.
     pub take_over: bool,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
