@@ -8,8 +8,10 @@ use data_encoding::HEXLOWER;
 const DIGEST_BYTES: usize = blake3::OUT_LEN;
 
 /// The name of a chunk: the BLAKE3 digest of its plain bytes. All zeros means "a hole".
+///
+/// As text 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ChunkId(pub(crate) [u8; DIGEST_BYTES]);
+pub struct ChunkId(pub(crate) [u8; DIGEST_BYTES]);
 
 impl ChunkId {
     pub(crate) const HOLE: Self = Self([0; DIGEST_BYTES]);

@@ -40,7 +40,7 @@ const PACKS: PackTable = TableDefinition::new("packs");
 pub(crate) struct PackInfo {
     pub(crate) id: PackId,
     pub(crate) length_bytes: u64,
-    /// Its footer is damaged.
+    /// Its footer is damaged, or something else in it.
     pub(crate) scanned: bool,
 }
 
@@ -136,8 +136,8 @@ impl Index {
     }
 
     /// Adds a pack and lets its chunks be read from it. With `only_known`, chunks that are in no other
-    /// pack are left out: they were forgotten while they were being moved. Answers where the others
-    /// were read from before, if anywhere, and are now.
+    /// pack are left out: they were forgotten while they were being moved. Answers where those that
+    /// were read from elsewhere before were read from, and are now.
     pub(crate) fn add_pack(
         &self,
         number: u32,
@@ -159,8 +159,14 @@ impl Index {
                         continue;
                     };
                     moved.push((before.slot, location.slot));
+                    chunks.insert(&record.id.0, &location.encode()).map_err(broken)?;
+                } else {
+                    let before = chunks.insert(&record.id.0, &location.encode());
+                    // Stored again, because it was damaged where it was.
+                    if let Some(before) = before.map_err(broken)? {
+                        moved.push((Location::decode(before.value()).slot, location.slot));
+                    }
                 }
-                chunks.insert(&record.id.0, &location.encode()).map_err(broken)?;
             }
             let mut packs = writing.open_table(PACKS).map_err(broken)?;
             packs.insert(number, &PackRow::encode(&info)).map_err(broken)?;
@@ -201,6 +207,26 @@ impl Index {
             packs.remove(pack);
         }
         Ok(removed)
+    }
+
+    /// Notes that something in a pack is not as it was written: the next collection writes what is
+    /// left of it anew.
+    pub(crate) fn set_worn(&self, number: u32) -> Result<()> {
+        let Some(info) = self.pack(number).filter(|info| !info.scanned) else { return Ok(()) };
+        let worn = PackInfo { scanned: true, ..info };
+        self.change(true, |writing| {
+            let mut packs = writing.open_table(PACKS).map_err(broken)?;
+            let still_there = packs.get(number).map_err(broken)?.is_some();
+            if still_there {
+                packs.insert(number, &PackRow::encode(&worn)).map_err(broken)?;
+            }
+            Ok(())
+        })?;
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(info) = packs.get_mut(&number) {
+            info.scanned = true;
+        }
+        Ok(())
     }
 
     /// Makes all changes so far durable.

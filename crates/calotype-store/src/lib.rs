@@ -26,6 +26,8 @@ mod pack;
 mod partial;
 mod progress;
 mod registry;
+mod scrub;
+mod space;
 mod state;
 mod store;
 mod stored_disk;
@@ -34,12 +36,16 @@ mod verify;
 pub use collect::{Collected, Collection};
 pub use error::{Error, ErrorKind, Result};
 pub use file_source::FileSource;
-pub use id::{InvalidManifestId, ManifestId};
+pub use id::{ChunkId, InvalidManifestId, ManifestId};
 pub use ingest::Committed;
 pub use location::{Location, S3Credentials, S3Location};
 pub use pack::PackId;
 pub use partial::PartialId;
 pub use progress::Progress;
+pub use scrub::{
+    Affected, ChunkSource, Damage, Origin, ScrubOptions, Scrubbed, StoreCopy, TakeCopy,
+};
+pub use space::{Space, SpaceOfAll};
 pub use store::{Options, Store, Usage};
 pub use stored_disk::StoredDisk;
 pub use verify::Verified;

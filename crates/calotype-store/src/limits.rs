@@ -41,8 +41,8 @@ pub(crate) const BATCH_CHUNKS: usize = 16;
 /// More workers than this make a commit no faster.
 pub(crate) const WORKERS_MAX: usize = 16;
 
-/// zstd's fastest regular level: it keeps up with the disk.
-pub(crate) const ZSTD_LEVEL: i32 = 1;
+/// Chosen by measurement: see `docs/store-format.md`.
+pub(crate) const ZSTD_LEVEL: i32 = 2;
 
 /// Space that the store leaves free on its disk, at most: a commit that used the last of it would stop
 /// every guest whose overlay lies there, too.
@@ -137,3 +137,18 @@ pub(crate) const CACHE_DISK_BYTES: u64 = 8 << 30;
 
 /// Marks of a collection that are gathered before they are sorted.
 pub(crate) const MARKS_UNSORTED_MIN: usize = 1 << 16;
+
+/// Neighbouring chunks are read together when everything is read again, up to so many bytes.
+pub(crate) const PIECE_BYTES: u64 = 1 << 20;
+
+/// What lies between two chunks that are read together is read along, if it is no more than this.
+pub(crate) const PIECE_GAP_BYTES_MAX: u64 = 64 << 10;
+
+/// Damaged chunks that a scrub remembers and repairs at a time; the next scrub goes on.
+pub(crate) const DAMAGES_MAX: usize = 1 << 16;
+
+/// Ranges of disks that a scrub names for one damaged chunk.
+pub(crate) const AFFECTED_MAX: usize = 64;
+
+/// Chunks that cannot be read for another reason than damage; after so many the whole place cannot.
+pub(crate) const UNREADABLE_MAX: u64 = 1 << 10;

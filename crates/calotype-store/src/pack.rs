@@ -14,6 +14,6 @@ mod open;
 mod writer;
 
 pub use format::PackId;
-pub(crate) use format::{Codec, Record};
-pub(crate) use open::open_pack;
+pub(crate) use format::{Codec, ENTRY_BYTES, Record};
+pub(crate) use open::{examine_pack, open_pack};
 pub(crate) use writer::{PackWriter, Publish};

@@ -20,6 +20,8 @@ use crate::manifest::ROOT_BYTES;
 use crate::partial::PartialId;
 use crate::progress::Progress;
 use crate::registry::Pin;
+use crate::scrub::{self, ScrubOptions, Scrubbed};
+use crate::space::{self, SpaceOfAll};
 use crate::state::{StateDirectory, index_path};
 use crate::stored_disk::StoredDisk;
 use crate::verify::{self, Verified};
@@ -219,6 +221,23 @@ impl Store {
     pub fn verify(&self, id: ManifestId) -> Result<Verified> {
         let _pin = self.pin(id)?;
         verify::verify(&self.core, id)
+    }
+
+    /// Reads everything again and compares it with its name; names the disks that damage harms, and
+    /// repairs what there is a copy of. Commits, collections and readers go on beside it.
+    ///
+    /// Damage is no error: see [`Scrubbed::is_whole`]. [`crate::ErrorKind::Cancelled`] if `progress`
+    /// says so; what was repaired until then is.
+    pub fn scrub(&self, options: &ScrubOptions<'_>, progress: &dyn Progress) -> Result<Scrubbed> {
+        scrub::scrub(&self.core, options, progress)
+    }
+
+    /// What each of `disks` takes, what of it others of them need, too, and what not.
+    ///
+    /// With the roots of [`Store::collect`], the unique bytes of a disk are what is freed when the
+    /// last holder of it is gone.
+    pub fn space(&self, disks: &BTreeSet<ManifestId>) -> Result<SpaceOfAll> {
+        space::space(&self.core, disks)
     }
 
     /// [`Store::begin_collection`] and [`Collection::run`] in one.

@@ -1,6 +1,6 @@
 //! Reading everything again: proves that a whole disk hashes to its name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ManifestId};
 use crate::limits::{CHUNK_BYTES, NODE_BYTES, WORKERS_MAX};
 use crate::manifest::{self, ROOT_BYTES};
-
-/// Chunks that a thread takes at a time.
-const TAKE: usize = 16;
+use crate::pack::PackId;
+use crate::scrub::pieces::{self, Found, Piece, Place, Room};
 
 /// What [`crate::Store::verify`] read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,21 +66,17 @@ pub(crate) fn reach(
 /// See [`crate::Store::verify`].
 pub(crate) fn verify(core: &Core, id: ManifestId) -> Result<Verified> {
     let reached = reach(core, id, |node| Ok(core.load(node, NODE_BYTES)?.into()))?;
-    let chunks = in_stored_order(core, &reached)?;
+    let pieces = pieces(core, &reached)?;
     let next = AtomicUsize::new(0);
     let damaged: Mutex<Vec<Error>> = Mutex::default();
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_MAX);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                loop {
-                    let first = next.fetch_add(TAKE, Ordering::Relaxed);
-                    let Some(some) = chunks.get(first..) else { return };
-                    for &chunk in some.iter().take(TAKE) {
-                        if let Err(error) = core.load(chunk, CHUNK_BYTES) {
-                            damaged.lock().unwrap_or_else(PoisonError::into_inner).push(error);
-                        }
-                    }
+                let mut room = Room::default();
+                while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let errors = check(core, piece, &mut room);
+                    damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(errors);
                 }
             });
         }
@@ -100,6 +95,21 @@ pub(crate) fn verify(core: &Core, id: ManifestId) -> Result<Verified> {
     })
 }
 
+/// What of a piece cannot be read, wherever it is now.
+fn check(core: &Core, piece: &Piece, room: &mut Room) -> Vec<Error> {
+    let mut suspects = Vec::new();
+    let checked = pieces::check(core, piece, room, |place, found| {
+        if !matches!(found, Found::Sound | Found::BesideDamage) {
+            suspects.push(place.id);
+        }
+    });
+    if checked.is_err() {
+        suspects = piece.places.iter().map(|place| place.id).collect();
+    }
+    // A collection may have moved it since it was looked up.
+    suspects.into_iter().filter_map(|id| core.load(id, CHUNK_BYTES).err()).collect()
+}
+
 /// Compressed bytes of everything reached, and of the root.
 pub(crate) fn stored_bytes(core: &Core, reached: &Reached) -> Result<u64> {
     let mut total = ROOT_BYTES as u64;
@@ -110,14 +120,22 @@ pub(crate) fn stored_bytes(core: &Core, reached: &Reached) -> Result<u64> {
 }
 
 /// The chunks of data in the order in which a disk reads them best.
-fn in_stored_order(core: &Core, reached: &Reached) -> Result<Vec<ChunkId>> {
-    let mut chunks = Vec::with_capacity(reached.chunks.len());
+fn pieces(core: &Core, reached: &Reached) -> Result<Vec<Piece>> {
+    let mut packs: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
     for &id in &reached.chunks {
         let location = core.index.get(id)?.ok_or_else(|| missing(id))?;
-        chunks.push((location.slot.pack, location.offset, id));
+        packs.entry(location.slot.pack).or_default().push(Place { id, location });
     }
-    chunks.sort_unstable();
-    Ok(chunks.into_iter().map(|(_, _, id)| id).collect())
+    let mut pieces = Vec::new();
+    for (number, mut places) in packs {
+        places.sort_unstable_by_key(|place| place.location.offset);
+        match core.index.pack(number) {
+            Some(pack) => pieces.extend(pieces::cut(pack.id, places)),
+            // Moved since: looked up again one by one.
+            None => pieces.extend(pieces::cut(PackId::fresh(), places)),
+        }
+    }
+    Ok(pieces)
 }
 
 fn missing(id: ChunkId) -> Error {

@@ -39,6 +39,24 @@ impl Local {
         Self::open_on(Arc::new(super::files::RealFiles), directory)
     }
 
+    /// Opens the store's files in `directory`, which may be in use: nothing there is changed, and
+    /// nothing is ever to be written.
+    pub(crate) fn open_read_only(directory: &Path) -> Result<Self> {
+        let files = Arc::new(super::files::RealFiles);
+        if !is_known_format(files.as_ref(), directory)? {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("no store in {}", directory.display()),
+            ));
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            files,
+            open_files: Mutex::default(),
+            uploads: AtomicU64::new(0),
+        })
+    }
+
     pub(crate) fn open_on(files: Arc<dyn Files>, directory: &Path) -> Result<Self> {
         let context = |error| Error::io(format!("opening store {}", directory.display()), error);
         for folder in Folder::ALL.map(Folder::name).iter().chain(&["tmp"]) {
@@ -236,6 +254,16 @@ impl OpenFiles {
 
 /// Accepts a directory of this version, and makes a new one into one.
 fn check_format(files: &dyn Files, directory: &Path) -> Result<()> {
+    if is_known_format(files, directory)? {
+        return Ok(());
+    }
+    let path = directory.join("format");
+    create_format(files, directory, &path)
+        .map_err(|error| Error::io(format!("creating {}", path.display()), error))
+}
+
+/// Refuses a directory of another version; `false` if it is none of a store.
+fn is_known_format(files: &dyn Files, directory: &Path) -> Result<bool> {
     let path = directory.join("format");
     let read = || -> io::Result<Vec<u8>> {
         let file = files.open(&path)?;
@@ -244,19 +272,17 @@ fn check_format(files: &dyn Files, directory: &Path) -> Result<()> {
         Ok(bytes)
     };
     match read() {
-        Ok(format) if format == FORMAT.as_bytes() => return Ok(()),
+        Ok(format) if format == FORMAT.as_bytes() => Ok(true),
         Ok(format) => {
             let format = String::from_utf8_lossy(&format);
-            return Err(Error::new(
+            Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!("{} says {format:?}, not {FORMAT:?}", path.display()),
-            ));
+            ))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io(format!("reading {}", path.display()), error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(format!("reading {}", path.display()), error)),
     }
-    create_format(files, directory, &path)
-        .map_err(|error| Error::io(format!("creating {}", path.display()), error))
 }
 
 fn create_format(files: &dyn Files, directory: &Path, path: &Path) -> io::Result<()> {

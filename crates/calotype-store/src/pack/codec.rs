@@ -42,7 +42,32 @@ pub(crate) fn unpack(
     (plain.len() == plain_bytes && ChunkId::of(&plain) == id).then_some(plain)
 }
 
+/// Whether a payload unpacks to `plain_bytes` bytes that hash to `id`; `room` is used again and again.
+pub(crate) fn is_sound(
+    id: ChunkId,
+    codec: Codec,
+    payload: &[u8],
+    plain_bytes: usize,
+    room: &mut Vec<u8>,
+) -> bool {
+    let plain = match codec {
+        Codec::Raw => Some(payload),
+        Codec::Zstd => {
+            room.resize(plain_bytes, 0);
+            let length = with_zstd(|zstd| zstd.decompress_to_buffer(payload, &mut room[..]).ok());
+            length.map(|length| &room[..length])
+        }
+    };
+    plain.is_some_and(|plain| plain.len() == plain_bytes && ChunkId::of(plain) == id)
+}
+
 fn unzstd(payload: &[u8], plain_bytes: usize) -> Option<Vec<u8>> {
+    with_zstd(|zstd| zstd.decompress(payload, plain_bytes).ok())
+}
+
+fn with_zstd<T>(
+    unpack: impl FnOnce(&mut zstd::bulk::Decompressor<'static>) -> Option<T>,
+) -> Option<T> {
     thread_local! {
         // A context costs more to make than a chunk to unpack.
         static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
@@ -52,7 +77,7 @@ fn unzstd(payload: &[u8], plain_bytes: usize) -> Option<Vec<u8>> {
         if zstd.is_none() {
             *zstd = Some(zstd::bulk::Decompressor::new().ok()?);
         }
-        zstd.as_mut()?.decompress(payload, plain_bytes).ok()
+        unpack(zstd.as_mut()?)
     })
 }
 
@@ -69,8 +94,10 @@ mod tests {
         for (plain, codec) in [(&text, Codec::Zstd), (&noise, Codec::Raw)] {
             let (used, payload) = packer.pack(plain);
             assert_eq!(used, codec);
+            let stored = payload.clone();
             let unpacked = unpack(ChunkId::of(plain), used, payload, plain.len());
             assert_eq!(unpacked.as_ref(), Some(plain));
+            assert!(is_sound(ChunkId::of(plain), used, &stored, plain.len(), &mut Vec::new()));
         }
     }
 
@@ -86,7 +113,9 @@ mod tests {
         for index in 0..payload.len() {
             let mut damaged = payload.clone();
             damaged[index] ^= 0x10;
+            let sound = is_sound(id, codec, &damaged, 8192, &mut Vec::new());
             let unpacked = unpack(id, codec, damaged, 8192);
+            assert_eq!(sound, unpacked.is_some());
             assert!(unpacked.is_none_or(|bytes| bytes == plain));
         }
     }

@@ -112,7 +112,7 @@ pub(super) struct RawTrailer {
 }
 
 pub(super) const HEADER_BYTES: u64 = size_of::<RawHeader>() as u64;
-pub(super) const ENTRY_BYTES: u64 = size_of::<RawEntry>() as u64;
+pub(crate) const ENTRY_BYTES: u64 = size_of::<RawEntry>() as u64;
 pub(super) const RECORD_BYTES: u64 = size_of::<RawRecord>() as u64;
 pub(super) const TRAILER_BYTES: u64 = size_of::<RawTrailer>() as u64;
 
@@ -148,6 +148,11 @@ impl Record {
             reserved: [0; 3],
             id: self.id.0,
         }
+    }
+
+    /// The bytes of its entry.
+    pub(crate) fn entry(self) -> Vec<u8> {
+        self.to_entry().as_bytes().to_vec()
     }
 
     /// The record, if its payload lies before `end` and no length is beyond the limits.

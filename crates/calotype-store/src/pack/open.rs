@@ -1,6 +1,7 @@
 //! Learning what a pack holds: from its footer, or from its entries if the footer is damaged.
 
-use zerocopy::FromBytes;
+use zerocopy::byteorder::little_endian::U32;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::PackId;
 use super::codec;
@@ -33,6 +34,40 @@ pub(crate) fn open_pack(
     tracing::warn!(%pack, "pack footer damaged, reading the whole pack");
     let records = Scan { backend, pack, length_bytes }.run()?;
     Ok(OpenedPack { records, scanned: true })
+}
+
+/// As [`open_pack`], whatever the header says, and whether header, footer and trailer are as they were
+/// written and the entries follow each other without a gap.
+pub(crate) fn examine_pack(
+    backend: &dyn Backend,
+    pack: PackId,
+    length_bytes: u64,
+) -> Result<(OpenedPack, bool)> {
+    let Some(records) = read_footer(backend, pack, length_bytes)? else {
+        let records = Scan { backend, pack, length_bytes }.run()?;
+        return Ok((OpenedPack { records, scanned: true }, false));
+    };
+    let mut header = [0; HEADER_BYTES as usize];
+    backend.read(Key::Pack(pack), 0, &mut header)?;
+    let expected =
+        RawHeader { magic: HEADER_MAGIC, version: U32::new(VERSION), reserved: U32::ZERO };
+    // Magic and version were looked at already.
+    let mut reserved = [0; size_of::<u64>()];
+    let end_bytes = (reserved.len() + TRAILER_MAGIC.len()) as u64;
+    backend.read(Key::Pack(pack), length_bytes - end_bytes, &mut reserved)?;
+    let mut end = HEADER_BYTES;
+    let follows = |record: &Record| {
+        let begin = end + ENTRY_BYTES;
+        end = begin + u64::from(record.stored_bytes);
+        begin == u64::from(record.offset)
+    };
+    let without_gap = records.iter().all(follows);
+    let records_bytes = records.len() as u64 * RECORD_BYTES;
+    let sound = header == *expected.as_bytes()
+        && reserved == [0; size_of::<u64>()]
+        && without_gap
+        && end + records_bytes + TRAILER_BYTES == length_bytes;
+    Ok((OpenedPack { records, scanned: false }, sound))
 }
 
 /// Only a known magic with an unknown version is refused; a damaged header is left to the scan.

@@ -218,7 +218,10 @@ impl OpenPack {
         match publish {
             Publish::New(commit) => {
                 core.registry.liveness.own(commit, number);
-                core.index.add_pack(number, info, &self.records, false)?;
+                let again = core.index.add_pack(number, info, &self.records, false)?;
+                if !again.is_empty() {
+                    core.registry.liveness.moved(&again);
+                }
             }
             Publish::Moved => {
                 let moved = core.index.add_pack(number, info, &self.records, true)?;

@@ -11,4 +11,6 @@ mod qcow2;
 mod read_pack;
 mod resume;
 mod round_trip;
+mod scrub;
+mod space;
 mod support;
