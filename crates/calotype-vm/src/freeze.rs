@@ -20,6 +20,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -51,8 +52,8 @@ pub(crate) struct Order {
 pub(crate) enum Report {
     /// The guest is not frozen, and why; the last word.
     Refused { agent_answers: bool, why: String },
-    /// The filesystems are frozen.
-    Frozen { filesystems: u64 },
+    /// The filesystems are frozen, so long after the order to freeze them.
+    Frozen { filesystems: u64, after_ms: u64 },
     /// Thawed, confirmed; the last word. `in_time`: because of [`THAW`] and nothing else.
     Thawed { in_time: bool },
 }
@@ -110,6 +111,8 @@ impl Mark {
 /// A guest whose filesystems are frozen. Dropping this thaws it, since the guard's input ends.
 #[derive(Debug)]
 pub(crate) struct Frozen {
+    /// When the agent was told to freeze, as far as can be known from here.
+    pub(crate) since: Instant,
     guard: Guard,
     layout: Layout,
 }
@@ -139,9 +142,11 @@ impl Frozen {
             guard.report().await
         };
         match tokio::time::timeout(GUARD_TIMEOUT + FREEZE_MAX, first).await {
-            Ok(Ok(Report::Frozen { filesystems })) => {
-                tracing::debug!(filesystems, "the guest is frozen");
-                Ok(Self { guard, layout: layout.clone() })
+            Ok(Ok(Report::Frozen { filesystems, after_ms })) => {
+                tracing::debug!(filesystems, after_ms, "the guest is frozen");
+                let now = Instant::now();
+                let since = now.checked_sub(Duration::from_millis(after_ms)).unwrap_or(now);
+                Ok(Self { since, guard, layout: layout.clone() })
             }
             Ok(Ok(Report::Refused { agent_answers: true, why })) => {
                 Err(Error::new(ErrorKind::NotFrozen, why))

@@ -108,14 +108,16 @@ async fn guard(order: &Order, orders: &mut Orders, mut say: impl FnMut(&Report))
     }
     mark.set().map_err(Error::io("write", &order.mark))?;
     let limit = Duration::from_millis(order.frozen_max_ms);
-    let deadline = Instant::now() + limit;
+    let begin = Instant::now();
+    let deadline = begin + limit;
     let frozen = tokio::select! {
         frozen = agent.freeze(limit) => frozen,
         _ = orders.end() => Err(Error::new(ErrorKind::NotFrozen, "it was called off")),
     };
     let last = match frozen {
         Ok(filesystems) => {
-            say(&Report::Frozen { filesystems });
+            let after_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+            say(&Report::Frozen { filesystems, after_ms });
             let in_time = tokio::time::timeout_at(deadline, orders.end()).await.unwrap_or(false);
             Report::Thawed { in_time }
         }

@@ -17,7 +17,7 @@ use calotype_server::db::{Batch, Document, Query, Versioned};
 use calotype_server::guests::machine_directory;
 use calotype_server::http::Principal;
 use calotype_server::init::{self, Options};
-use calotype_server::jobs::capture_image::CaptureImage;
+use calotype_server::jobs::capture_image::{CAPTURE_TAG, CaptureImage};
 use calotype_server::jobs::launch_instance::LaunchInstance;
 use calotype_server::jobs::power_instance::{Action, PowerInstance};
 use calotype_server::jobs::register_platform_image::RegisterPlatformImage;
@@ -26,6 +26,7 @@ use calotype_server::jobs::{Seeded, WorkRequestRecord};
 use calotype_server::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
 use calotype_server::region::Region;
 use jiff::Timestamp;
+use serde_json::Value;
 use tempfile::TempDir;
 
 const SHAPE: &str = "VM.Standard.E2.1.Micro";
@@ -82,14 +83,19 @@ impl Stage {
 
     /// Launches an instance and waits until its work request has succeeded.
     pub async fn launch(&self, image: &ImageRecord) -> Ocid {
-        let details = self.launch_details(image).await;
+        self.launch_with(image, &Value::Null).await
+    }
+
+    /// The same, with metadata.
+    pub async fn launch_with(&self, image: &ImageRecord, metadata: &Value) -> Ocid {
+        let details = self.launch_details(image, metadata).await;
         let launch = Launch::prepare(&self.context(), details).await.unwrap();
         let id = launch.instance.resource.id.clone();
         self.run(LaunchInstance::new(&launch.instance), launch.batch).await;
         id
     }
 
-    async fn launch_details(&self, image: &ImageRecord) -> LaunchInstanceDetails {
+    async fn launch_details(&self, image: &ImageRecord, metadata: &Value) -> LaunchInstanceDetails {
         let subnets = self.region.db.list_all::<SubnetRecord>(Query::new()).await.unwrap();
         serde_json::from_value(serde_json::json!({
             "compartmentId": self.region.tenancy,
@@ -97,6 +103,7 @@ impl Stage {
             "shape": SHAPE,
             "sourceDetails": {"sourceType": "image", "imageId": image.resource.id},
             "createVnicDetails": {"subnetId": subnets.first().unwrap().id()},
+            "metadata": metadata,
         }))
         .unwrap()
     }
@@ -125,7 +132,16 @@ impl Stage {
 
     /// Asks for an image of the instance, as `CreateImage` does; it is CREATING_IMAGE on return.
     pub async fn submit_capture(&self, id: &Ocid) -> Capturing {
-        let details = CreateImageDetails::from_instance(self.region.tenancy.clone(), id.clone());
+        self.submit_capture_tagged(id, "shutdown").await
+    }
+
+    /// The same in one of the ways that there are.
+    pub async fn submit_capture_tagged(&self, id: &Ocid, way: &str) -> Capturing {
+        let tags = [(CAPTURE_TAG.to_owned(), way.to_owned())].into();
+        let details = CreateImageDetails {
+            freeform_tags: Some(tags),
+            ..CreateImageDetails::from_instance(self.region.tenancy.clone(), id.clone())
+        };
         let context = self.context();
         let Capture { image, instance, way, batch } =
             Capture::prepare(&context, details).await.unwrap();
@@ -138,12 +154,17 @@ impl Stage {
 
     /// Waits until the image is AVAILABLE; tells what the commit has read and stored.
     pub async fn available(&self, capturing: &Capturing) -> String {
+        let lines = self.log_of(capturing).await;
+        let line = lines.iter().find(|line| line.starts_with("committed ")).unwrap();
+        line.split_once(": ").unwrap().1.to_owned()
+    }
+
+    /// Waits until the image is AVAILABLE; the log of the work request.
+    pub async fn log_of(&self, capturing: &Capturing) -> Vec<String> {
         let request = self.succeeded(&capturing.request).await;
         let image = self.load::<ImageRecord>(&capturing.image).await;
         assert_eq!(image.resource.lifecycle_state, ImageState::Available);
-        let mut lines = request.logs.into_iter().map(|entry| entry.message);
-        let line = lines.find(|line| line.starts_with("committed ")).unwrap();
-        line.split_once(": ").unwrap().1.to_owned()
+        request.logs.into_iter().map(|entry| entry.message).collect()
     }
 
     /// Waits until clients see the instance RUNNING.

@@ -1,7 +1,6 @@
 //! Freezes with a real guard process and an agent made here, which behaves as badly as wanted.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -53,7 +53,6 @@ impl Machine {
         let _one_at_a_time = self.inner.graph.lock().await;
         let before = self.known_chain().await?;
         let after = self.prepare(&before, overlay).await?;
-        let begin = Instant::now();
         let frozen = match consistency {
             Consistency::Crash => None,
             Consistency::Quiesced => {
@@ -73,7 +72,10 @@ impl Machine {
         let switched = self.change_graph("blockdev-snapshot", snapshot).await;
         let switch = switching.elapsed();
         let thawed = match frozen {
-            Some(frozen) => frozen.thaw().await.map(|()| Some(begin.elapsed())),
+            Some(frozen) => {
+                let since = frozen.since;
+                frozen.thaw().await.map(|()| Some(since.elapsed()))
+            }
             None => Ok(None),
         };
         if switched.is_err() {

@@ -70,7 +70,7 @@ async fn an_adopted_machine_knows_its_layers_whether_or_not_the_seal_came_to_its
     machine.forget();
     let adopted = bench.hypervisor.adopt(&bench.path("machine")).await.unwrap().unwrap();
     let adopted = Running::new(adopted);
-    assert_eq!(adopted.spec().boot_disk.layers, [top.clone()]);
+    assert_eq!(adopted.spec().boot_disk.layers, std::slice::from_ref(&top));
 
     // Repeated, and killed when QEMU had been told.
     adopted.seal(&overlay, Consistency::Crash).await.unwrap();
