@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::table::{Figure, Goal, Peer, Row, Table};
 
-/// Adds what `file` holds: rows as [`crate::table`] writes them, or the export's own.
+/// Adds what `file` holds: rows as [`crate::table`] writes them, or another benchmark's own.
 pub(crate) fn add(table: &mut Table, file: &Path) {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
@@ -17,6 +17,9 @@ pub(crate) fn add(table: &mut Table, file: &Path) {
     let rows = value["rows"].as_array().cloned().unwrap_or_default();
     if value["benchmark"] == "export" {
         return export(table, &rows);
+    }
+    if let Some(measures) = value["measures"].as_array() {
+        return live_capture(table, measures);
     }
     for row in rows {
         match serde_json::from_value::<Row>(row.clone()) {
@@ -52,5 +55,28 @@ fn export(table: &mut Table, rows: &[Value]) {
         }
         let used = |row: &Value| row["server_cpu_us_per_read"].as_f64().unwrap_or_default();
         table.push(row.note(format!("{:.1} us cpu of our server for each read", used(ours))));
+    }
+}
+
+/// What a guest that writes notices of a capture. It has no number in the list of targets, so it comes last.
+fn live_capture(table: &mut Table, measures: &[Value]) {
+    let goals = [("crash-consistent", 50.0), ("quiesced", 300.0)];
+    for (way, goal) in goals {
+        let found = measures.iter().find(|measure| {
+            let what = measure["what"].as_str().unwrap_or_default();
+            what.contains(way) && what.contains("longest pause")
+        });
+        let Some(measure) = found else { continue };
+        let figure = |times: &Value| {
+            let all: Vec<f64> = serde_json::from_value(times["allMs"].clone()).unwrap_or_default();
+            (!all.is_empty()).then(|| Figure::values(all, "ms"))
+        };
+        let Some(pauses) = figure(&measure["calotype"]) else { continue };
+        let work = format!("guest's longest pause, {way}");
+        let mut row = Row::alone(12, &work, pauses, Some(Goal::AtMost(goal)));
+        if let Some(quiet) = figure(&measure["peers"][0]["times"]) {
+            row.peer = Some(Peer::new("without a capture", quiet));
+        }
+        table.push(row);
     }
 }
