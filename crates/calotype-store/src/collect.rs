@@ -60,6 +60,7 @@ pub struct Collection<'store> {
 /// What is to be swept.
 struct Decision {
     manifests: Vec<ManifestId>,
+    strays: Vec<ManifestId>,
     doomed: Vec<Candidate>,
 }
 
@@ -129,11 +130,13 @@ impl<'store> Collection<'store> {
                 .filter(|id| !mark.has_manifest(id) && !protected.contains(id))
                 .copied()
                 .collect();
+            let strays = state.strays();
             state.remove(&manifests);
+            state.remove(&strays);
             let candidates = scan.candidates.iter().copied();
             let unmarked = candidates.filter(|chunk| !mark.has_late(chunk.id));
             let doomed = self.core.registry.liveness.doom(unmarked);
-            return Ok(Decision { manifests, doomed });
+            return Ok(Decision { manifests, strays, doomed });
         }
     }
 }
@@ -164,7 +167,8 @@ fn forget_old_partials(core: &Core) -> Result<()> {
 }
 
 fn sweep(core: &Core, scan: Scan, decision: &Decision) -> Result<Collected> {
-    let keys: Vec<_> = decision.manifests.iter().copied().map(Key::Manifest).collect();
+    let manifests = decision.manifests.iter().chain(&decision.strays);
+    let keys: Vec<_> = manifests.copied().map(Key::Manifest).collect();
     core.backend.delete(&keys)?;
     core.registry.removed();
 

@@ -81,7 +81,12 @@ impl Core {
     pub(crate) fn root(&self, id: ManifestId) -> Result<Root> {
         let mut bytes = vec![0; ROOT_BYTES];
         self.backend.read(Key::Manifest(id), 0, &mut bytes).map_err(|error| {
-            Error::corrupt(format!("manifest {id} cannot be read")).with_source(error)
+            // It is visible: if it is not there, or is short, it is damaged.
+            let kind = match error.kind() {
+                ErrorKind::NotFound => ErrorKind::Corrupt,
+                kind => kind,
+            };
+            Error::new(kind, format!("manifest {id} cannot be read")).with_source(error)
         })?;
         Root::decode(id, &bytes)
     }

@@ -23,7 +23,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::limits::{INDEX_CACHE_BYTES, INDEX_FLUSH_CHUNKS};
 use crate::pack::{PackId, Record};
@@ -302,6 +302,9 @@ fn broken(error: impl Into<redb::Error>) -> Error {
     let error: redb::Error = error.into();
     match error {
         redb::Error::Io(error) => Error::io("using the index", error),
+        redb::Error::PreviousIo => {
+            Error::new(ErrorKind::Io, "the index failed before").with_source(error)
+        }
         error => Error::corrupt("using the index").with_source(error),
     }
 }

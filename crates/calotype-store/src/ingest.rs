@@ -95,7 +95,7 @@ pub(crate) fn commit(
     let base_id = base;
     let base = base.map(|id| StoredDisk::open(core, id)).transpose()?;
     let base_disk = base.as_ref().map(|base| base as &dyn Disk);
-    let begun = work.and_then(|work| begun(core, work, size_bytes, base_id));
+    let begun = work.and_then(|work| begun(core, active.number, work, size_bytes, base_id));
     let total_bytes = Plan::new(disk, base_disk, 0).total_bytes()?;
     let position = begun.as_ref().map_or(0, |partial| partial.position);
     let rest_bytes = Plan::new(disk, base_disk, position).total_bytes()?;
@@ -144,6 +144,7 @@ pub(crate) fn commit(
 /// What an earlier commit of the same work left, if it is sound.
 fn begun(
     core: &Core,
+    commit: CommitNumber,
     work: PartialId,
     size_bytes: u64,
     base: Option<ManifestId>,
@@ -151,10 +152,15 @@ fn begun(
     if !core.registry.lock().partials.contains_key(&work) {
         return None;
     }
-    match Partial::read(core, work) {
-        Ok(partial) if partial.fits(size_bytes, base) => Some(partial),
-        Ok(_) => {
-            tracing::warn!(%work, "a partial is of other work, beginning anew");
+    let read = || {
+        let partial = Partial::read(core, work)?;
+        let usable = partial.fits(size_bytes, base) && partial.is_whole(core, commit)?;
+        Ok::<_, Error>(usable.then_some(partial))
+    };
+    match read() {
+        Ok(Some(partial)) => Some(partial),
+        Ok(None) => {
+            tracing::warn!(%work, "a partial is of other work or not whole, beginning anew");
             None
         }
         Err(error) => {
@@ -170,6 +176,7 @@ fn publish_root(core: &Core, manifest: ManifestId, root: &[u8]) -> Result<u64> {
     if core.registry.lock().manifests.contains(&manifest) && core.root(manifest).is_ok() {
         return Ok(0);
     }
+    core.registry.begin_publishing(manifest);
     let mut upload = core.backend.create(Key::Manifest(manifest))?;
     upload.append(root)?;
     upload.finish()?;

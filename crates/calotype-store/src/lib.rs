@@ -27,6 +27,8 @@ mod partial;
 mod progress;
 mod registry;
 mod scrub;
+#[cfg(test)]
+mod simulation;
 mod space;
 mod state;
 mod store;

@@ -3,6 +3,7 @@
 //! A partial is written when a pack has become durable, and holds the part of the tree that was finished
 //! then. All that it reaches is stored, and is not collected while it is there.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ManifestId};
 use crate::limits::{FANOUT, VIRTUAL_SIZE_BYTES_MAX};
+use crate::liveness::CommitNumber;
 use crate::manifest;
 
 const MAGIC: [u8; 8] = *b"CALOPART";
@@ -177,9 +179,10 @@ impl Partial {
     pub(crate) fn write(&self, core: &Core, id: PartialId) -> Result<()> {
         let mut upload = core.backend.create(Key::Partial(id))?;
         upload.append(&self.encode())?;
-        upload.finish()?;
+        let result = upload.finish();
+        // Also after a failure another may be there than before.
         core.registry.wrote_partial(id);
-        Ok(())
+        result
     }
 
     /// Reads the one under `id`.
@@ -200,8 +203,31 @@ impl Partial {
 
     /// Removes the one under `id`, if there is one.
     pub(crate) fn remove(core: &Core, id: PartialId) -> Result<()> {
+        // Until it is gone for good, what it reaches stays.
+        core.backend.delete(&[Key::Partial(id)])?;
         core.registry.lock().partials.remove(&id);
-        core.backend.delete(&[Key::Partial(id)])
+        Ok(())
+    }
+
+    /// Whether everything that it reaches is there and sound as far as is known: one that was half
+    /// removed, or that a damaged pack belongs to, is not gone on from. `commit` relies on all of it
+    /// from then on.
+    pub(crate) fn is_whole(&self, core: &Core, commit: CommitNumber) -> Result<bool> {
+        let mut stack: Vec<_> = self.children().collect();
+        let mut nodes = HashSet::new();
+        while let Some((level, id)) = stack.pop() {
+            if id.is_hole() || level > 0 && !nodes.insert(id) {
+                continue;
+            }
+            if !core.touch(commit, id)? {
+                return Ok(false);
+            }
+            if level > 0 {
+                let node = core.node(id)?;
+                stack.extend(manifest::children(&node).map(|child| (level - 1, child)));
+            }
+        }
+        Ok(true)
     }
 }
 

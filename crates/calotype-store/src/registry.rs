@@ -27,6 +27,9 @@ pub(crate) struct State {
     pub(crate) manifests: BTreeSet<ManifestId>,
     /// No longer visible, their files are being deleted.
     removing: BTreeSet<ManifestId>,
+    /// Not visible, but their files may be there: of a commit that has not ended well, or of a deletion
+    /// that failed. The next start would see them, so they go before anything that they reach.
+    strays: BTreeSet<ManifestId>,
     /// With a number that changes whenever one is written.
     pub(crate) partials: BTreeMap<PartialId, u64>,
     /// Those that a running commit writes.
@@ -48,11 +51,17 @@ impl State {
         self.pins.keys().copied().chain(self.unpinned.iter().flatten().copied()).collect()
     }
 
+    /// Those of which a file may be there that nobody is going to need.
+    pub(crate) fn strays(&self) -> Vec<ManifestId> {
+        self.strays.iter().filter(|id| !self.pins.contains_key(id)).copied().collect()
+    }
+
     /// Takes manifests away from everybody; their files are to be deleted, and then
     /// [`Registry::removed`] to be called.
     pub(crate) fn remove(&mut self, ids: &[ManifestId]) {
         for id in ids {
             self.manifests.remove(id);
+            self.strays.remove(id);
             self.removing.insert(*id);
         }
     }
@@ -106,7 +115,12 @@ impl Registry {
         Pin { registry: self.clone(), id }
     }
 
-    /// No deletion of a manifest is under way any more.
+    /// A file of a manifest that is not visible is going to be written.
+    pub(crate) fn begin_publishing(&self, id: ManifestId) {
+        self.lock().strays.insert(id);
+    }
+
+    /// The files of the manifests that were being deleted are gone.
     pub(crate) fn removed(&self) {
         self.lock().removing.clear();
         self.removed.notify_all();
@@ -134,8 +148,13 @@ impl Registry {
     }
 
     pub(crate) fn end_collection(&self) {
-        self.removed();
-        self.lock().unpinned = None;
+        let mut state = self.lock();
+        state.unpinned = None;
+        // What was not removed may still be there.
+        let left = std::mem::take(&mut state.removing);
+        state.strays.extend(left);
+        drop(state);
+        self.removed.notify_all();
     }
 }
 
@@ -149,8 +168,10 @@ pub(crate) struct Active {
 impl Active {
     /// Ends the commit with a visible manifest, which the caller has pinned.
     pub(crate) fn publish(self, id: ManifestId) {
+        let mut state = self.registry.lock();
+        state.strays.remove(&id);
         // What the commit relied on is left, in this order, when it is dropped.
-        self.registry.lock().manifests.insert(id);
+        state.manifests.insert(id);
     }
 }
 

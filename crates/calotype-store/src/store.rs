@@ -286,6 +286,11 @@ impl Store {
         Usage { manifests, packs, chunks, stored_bytes }
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> Arc<Core> {
+        self.core.clone()
+    }
+
     fn pin(&self, id: ManifestId) -> Result<Pin> {
         self.core.registry.pin(id).ok_or_else(|| Error::no_manifest(id))
     }

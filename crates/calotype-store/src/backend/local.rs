@@ -69,6 +69,7 @@ impl Local {
             tracing::info!(path = %path.display(), "removing a half-written file");
             files.remove(&path).map_err(context)?;
         }
+        sync_folders(files.as_ref(), directory).map_err(context)?;
         Ok(Self {
             directory: directory.to_owned(),
             files,
@@ -291,7 +292,15 @@ fn create_format(files: &dyn Files, directory: &Path, path: &Path) -> io::Result
     file.set_length(0)?;
     file.write_all_at(FORMAT.as_bytes(), 0)?;
     file.sync()?;
-    files.rename(&temporary, path)?;
+    files.rename(&temporary, path)
+}
+
+/// Makes durable what is visible: a process that was killed may have left names that are not, and
+/// what is built on them now must not vanish with them.
+fn sync_folders(files: &dyn Files, directory: &Path) -> io::Result<()> {
+    for folder in Folder::ALL {
+        files.sync_folder(&directory.join(folder.name()))?;
+    }
     files.sync_folder(directory)?;
     // The directory itself must survive as well, if it is new.
     match directory.parent() {
