@@ -16,8 +16,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -72,6 +71,10 @@ impl Default for GuardCommand {
     }
 }
 
+/// What stands in a mark that is set; of one length, since one is written over the other.
+const FREEZING: &[u8] = b"freezing\n";
+const FROZEN: &[u8] = b"frozen  \n";
+
 /// The file that says whether a guest may be frozen.
 #[derive(Debug)]
 pub(crate) struct Mark(File);
@@ -94,10 +97,16 @@ impl Mark {
         }
     }
 
-    /// Before anything is frozen. A crash of the host ends the guest, too: nothing to sync.
-    pub(crate) fn set(&mut self) -> std::io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all(b"the guest's filesystems may be frozen\n")
+    /// Before anything is frozen: from here on it may be. A crash of the host ends the guest, too, so
+    /// nothing is synced.
+    pub(crate) fn set(&self) -> std::io::Result<()> {
+        self.0.write_all_at(FREEZING, 0)
+    }
+
+    /// When all of it is frozen: for people, and programs that look on.
+    pub(crate) fn set_frozen(&self) {
+        // The other text does as well.
+        let _ = self.0.write_all_at(FROZEN, 0);
     }
 
     /// After the thaw was confirmed.

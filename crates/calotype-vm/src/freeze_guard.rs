@@ -84,7 +84,7 @@ impl Orders {
 
 async fn guard(order: &Order, orders: &mut Orders, mut say: impl FnMut(&Report)) -> Result<()> {
     let refused = |agent_answers: bool, why: String| Report::Refused { agent_answers, why };
-    let Some(mut mark) = Mark::take(&order.mark)? else {
+    let Some(mark) = Mark::take(&order.mark)? else {
         say(&refused(true, "the guest is being frozen already".into()));
         return Ok(());
     };
@@ -117,6 +117,7 @@ async fn guard(order: &Order, orders: &mut Orders, mut say: impl FnMut(&Report))
     let last = match frozen {
         Ok(filesystems) => {
             let after_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+            mark.set_frozen();
             say(&Report::Frozen { filesystems, after_ms });
             let in_time = tokio::time::timeout_at(deadline, orders.end()).await.unwrap_or(false);
             Report::Thawed { in_time }

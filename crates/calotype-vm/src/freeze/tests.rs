@@ -207,7 +207,7 @@ async fn whoever_finds_the_mark_thaws_when_all_are_dead() {
 #[tokio::test]
 async fn nobody_thaws_while_another_guards() {
     let machine = Machine::new(Guest::default());
-    let mut mark = Mark::take(&machine.layout.freeze_mark()).unwrap().unwrap();
+    let mark = Mark::take(&machine.layout.freeze_mark()).unwrap().unwrap();
     mark.set().unwrap();
     let waiting = tokio::spawn(thaw_what_was_left(machine.layout.clone()));
     let refused = Frozen::begin(&command(), &machine.layout).await.unwrap_err();
