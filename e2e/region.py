@@ -48,9 +48,9 @@ class Refused(Exception):
 
 
 class Region:
-    """`calotype init` is done by the constructor; `start` serves, `close` ends everything."""
+    """`calotype init`, with more arguments if given, is done by the constructor; `start` serves, `close` ends everything."""
 
-    def __init__(self):
+    def __init__(self, *init):
         # Short, because sockets lie below it.
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="calo-", dir="/tmp"))
         self.log = self.directory / "serve.log"
@@ -58,7 +58,7 @@ class Region:
         self.service = None
         self.environment = {}
         try:
-            self.calotype("init", "--port", str(self.port))
+            self.calotype("init", "--port", str(self.port), *map(str, init))
             self.environment = exports(self.calotype("env"))
             key = self.directory / "login"
             generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", key]
@@ -73,11 +73,11 @@ class Region:
 
     # The service.
 
-    def start(self):
+    def start(self, *options):
         assert self.service is None, "the region is being served"
         with open(self.log, "ab") as log:
             self.service = subprocess.Popen(
-                [BINARY, "--directory", self.directory, "serve"],
+                [BINARY, "--directory", self.directory, "serve", *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
         wait_until(self.answers, "the region answers", seconds=60)

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use calotype_store::{Location, S3Credentials};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ pub struct Config {
     /// How images are captured.
     #[serde(default)]
     pub capture: CaptureConfig,
+    /// Where images are kept.
+    #[serde(default)]
+    pub store: StoreConfig,
 }
 
 /// How guests are run.
@@ -79,6 +83,83 @@ pub struct CaptureConfig {
 impl Default for CaptureConfig {
     fn default() -> Self {
         Self { shutdown_seconds: 90, timeout_seconds: 20 * 60 }
+    }
+}
+
+/// Where images are kept: see `docs/object-storage.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// A directory, or `s3://bucket/prefix`; empty = `store` in the region's directory.
+    pub location: String,
+    /// URL of an S3-compatible server; empty = Amazon's own.
+    pub endpoint: String,
+    /// The server's region; empty = `us-east-1`.
+    pub region: String,
+    /// Whether the bucket is named in the path of a URL, not in its host; unset = if there is an
+    /// endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// A file with `access_key_id` and `secret_access_key` that only its owner may read; empty = the
+    /// environment has `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    pub credentials_file: String,
+    /// Room on the local disk for pieces of images that are kept remotely; 0 = none.
+    pub cache_mib: u64,
+    /// All of it is read again and compared with its digests so often; 0 = only when asked for.
+    pub scrub_interval_hours: u64,
+    /// How much of it is read per second then, so that guests do not notice; 0 = without a bound.
+    pub scrub_rate_mib_per_second: u64,
+    /// Not a setting: `calotype serve --take-over`.
+    #[serde(skip)]
+    pub take_over: bool,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            location: String::new(),
+            endpoint: String::new(),
+            region: String::new(),
+            path_style: None,
+            credentials_file: String::new(),
+            cache_mib: calotype_store::Options::default().cache_disk_bytes >> 20,
+            scrub_interval_hours: 7 * 24,
+            scrub_rate_mib_per_second: 32,
+            take_over: false,
+        }
+    }
+}
+
+impl StoreConfig {
+    /// Where the files of the store are, with the credentials that are needed for it.
+    pub fn location(&self, paths: &Paths) -> Result<Location> {
+        if self.location.is_empty() {
+            return Ok(Location::Directory(paths.store()));
+        }
+        let mut location = self.location.parse()?;
+        let set = |text: &String| (!text.is_empty()).then(|| text.clone());
+        match &mut location {
+            // As all other paths of the settings.
+            Location::Directory(directory) => *directory = paths.root().join(&*directory),
+            Location::S3(s3) => {
+                s3.endpoint = set(&self.endpoint);
+                s3.region = set(&self.region);
+                s3.path_style = self.path_style;
+                if let Some(file) = set(&self.credentials_file) {
+                    s3.credentials = Some(S3Credentials::from_file(&paths.root().join(file))?);
+                }
+            }
+        }
+        Ok(location)
+    }
+
+    /// How the store is opened.
+    pub fn options(&self) -> calotype_store::Options {
+        calotype_store::Options {
+            cache_disk_bytes: self.cache_mib << 20,
+            take_over: self.take_over,
+            ..calotype_store::Options::default()
+        }
     }
 }
 
@@ -132,7 +213,7 @@ impl Paths {
         self.0.join("catalog.sqlite")
     }
 
-    /// Chunks and manifests.
+    /// Chunks and manifests; if these are kept elsewhere, the store's lock, index and cache.
     pub fn store(&self) -> PathBuf {
         self.0.join("store")
     }
@@ -192,5 +273,41 @@ impl Paths {
     /// One directory per boot volume: its overlay files.
     pub fn volumes(&self) -> PathBuf {
         self.0.join("volumes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(text: &str) -> StoreConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn images_are_kept_in_the_regions_directory_unless_it_is_said_otherwise() {
+        let paths = Paths::new("/region");
+        let location = |text: &str| store(text).location(&paths);
+        let directory = |path: &str| Location::Directory(path.into());
+        assert_eq!(location("").unwrap(), directory("/region/store"));
+        assert_eq!(location("location = '/images'").unwrap(), directory("/images"));
+        assert_eq!(location("location = 'images'").unwrap(), directory("/region/images"));
+        assert!(location("location = 'gs://images'").is_err());
+        // The file is missing.
+        assert!(location("location = 's3://images/a'\ncredentials_file = 'no'").is_err());
+
+        let text = "location = 's3://images/a'\nendpoint = 'http://s3:8333'\ncache_mib = 0";
+        let Location::S3(s3) = location(text).unwrap() else { panic!("{text}") };
+        assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("images", "a"));
+        assert_eq!(s3.endpoint.as_deref(), Some("http://s3:8333"));
+        assert_eq!((s3.region, s3.path_style, s3.credentials), (None, None, None));
+        assert_eq!(store(text).options().cache_disk_bytes, 0);
+    }
+
+    #[test]
+    fn who_takes_over_once_does_not_write_it_down() {
+        let config = StoreConfig { take_over: true, ..StoreConfig::default() };
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(store(&text), StoreConfig::default());
     }
 }

@@ -13,7 +13,7 @@ use calotype_api::sign::PrivateKey;
 use jiff::Timestamp;
 
 use crate::app::{identity, network};
-use crate::config::{CaptureConfig, Config, GuestConfig, Paths};
+use crate::config::{CaptureConfig, Config, GuestConfig, Paths, StoreConfig};
 use crate::db::{Batch, Db};
 use crate::error::{Error, Result};
 use crate::http::tls;
@@ -29,6 +29,8 @@ pub struct Options {
     pub domain: String,
     /// Port of all services.
     pub port: u16,
+    /// Where images are kept.
+    pub store: StoreConfig,
 }
 
 /// Name of the API key's file in the client directory.
@@ -42,6 +44,8 @@ pub async fn init(paths: &Paths, options: Options) -> Result<Config> {
         return Err(Error::RegionExists { directory: paths.root().to_owned() });
     }
     paths.check_length()?;
+    // What the service could not use must not be written down.
+    options.store.location(paths)?;
     make_directories(paths)?;
     let config = new_config(options)?;
     tls::create(&paths.tls(), &config.region, &config.domain)?;
@@ -97,6 +101,7 @@ fn new_config(options: Options) -> Result<Config> {
         realm,
         guests: GuestConfig::default(),
         capture: CaptureConfig::default(),
+        store: options.store,
     })
 }
 

@@ -60,8 +60,10 @@ impl Region {
     /// As [`Self::open`], but no workflow runs yet.
     pub async fn open_idle(paths: Paths, config: Config) -> Result<Arc<Self>> {
         let db = Db::open(&paths.catalog()).await?;
-        let directory = paths.store();
-        let store = tokio::task::spawn_blocking(move || Store::open(&directory))
+        let (state, location) = (paths.store(), config.store.location(&paths)?);
+        let options = config.store.options();
+        let open = move || Store::open_at(&location, &state, &options);
+        let store = tokio::task::spawn_blocking(open)
             .await
             .map_err(|source| Error::io("open the store in", &paths.store(), source.into()))??;
         let hypervisor = Hypervisor::detect(hypervisor_config(&config.guests)?).await?;

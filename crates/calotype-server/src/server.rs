@@ -26,6 +26,11 @@ impl Server {
     /// the region is whole: guests taken over, workflows going on.
     pub async fn start(paths: Paths) -> Result<Self> {
         let config = Config::load(&paths)?;
+        Self::start_with(paths, config).await
+    }
+
+    /// [`Self::start`] with settings that the caller has read.
+    pub async fn start_with(paths: Paths, config: Config) -> Result<Self> {
         paths.check_length()?;
         // The port first: a second service must not get as far as touching the first one's guests.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
