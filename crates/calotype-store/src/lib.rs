@@ -8,6 +8,7 @@
 //! disk is described in `docs/store-format.md`.
 
 pub mod backend;
+mod boot_order;
 mod cache;
 mod collect;
 mod core;
@@ -24,6 +25,7 @@ mod location;
 mod manifest;
 mod pack;
 mod partial;
+mod prefetch;
 mod progress;
 mod registry;
 mod scrub;
@@ -43,11 +45,12 @@ pub use ingest::Committed;
 pub use location::{Location, S3Credentials, S3Location};
 pub use pack::PackId;
 pub use partial::PartialId;
+pub use prefetch::{BootDisk, BootDisks, BootStatistics};
 pub use progress::Progress;
 pub use scrub::{
     Affected, ChunkSource, Damage, Origin, ScrubOptions, Scrubbed, StoreCopy, TakeCopy,
 };
 pub use space::{Space, SpaceOfAll};
 pub use store::{Options, Store, Usage};
-pub use stored_disk::StoredDisk;
+pub use stored_disk::{DiskStatistics, StoredDisk};
 pub use verify::Verified;

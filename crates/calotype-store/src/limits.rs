@@ -152,3 +152,16 @@ pub(crate) const AFFECTED_MAX: usize = 64;
 
 /// Chunks that cannot be read for another reason than damage; after so many the whole place cannot.
 pub(crate) const UNREADABLE_MAX: u64 = 1 << 10;
+
+/// Chunks of a boot order: 1 GiB of what a guest reads until it is up.
+pub(crate) const BOOT_ORDER_CHUNKS_MAX: usize = 1 << 14;
+
+/// A boot is over when nothing new was read for so long, and at the latest after so long.
+pub(crate) const BOOT_IDLE: Duration = Duration::from_secs(20);
+pub(crate) const BOOT_TIME_MAX: Duration = Duration::from_mins(5);
+
+/// What is prefetched and not yet read by a guest takes one part of so many of the cache at most.
+pub(crate) const PREFETCH_CACHE_SHARE: usize = 2;
+
+/// Chunks that are prefetched for one disk before it is another's turn.
+pub(crate) const PREFETCH_TURN_CHUNKS: usize = 16;

@@ -286,6 +286,11 @@ impl Store {
         Usage { manifests, packs, chunks, stored_bytes }
     }
 
+    /// Memory for verified chunks.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.core.options.cache_bytes
+    }
+
     #[cfg(test)]
     pub(crate) fn core(&self) -> Arc<Core> {
         self.core.clone()

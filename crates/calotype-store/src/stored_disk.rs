@@ -1,6 +1,7 @@
 //! A committed disk, read lazily: every byte handed out hashes to its name.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use calotype_disk::{Disk, Extent, ExtentKind, Piece, SharedBytes};
 
@@ -16,14 +17,31 @@ pub struct StoredDisk {
     core: Arc<Core>,
     manifest: ManifestId,
     root: Root,
+    fetched_chunks: AtomicU64,
     _pin: Pin,
+}
+
+/// What was read of an open disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskStatistics {
+    /// Chunks that were read from packs, because they were not in memory.
+    pub fetched_chunks: u64,
+    /// The bytes of the disk in them; in the packs they are fewer, compressed.
+    pub fetched_bytes: u64,
 }
 
 impl StoredDisk {
     pub(crate) fn open(core: &Arc<Core>, id: ManifestId) -> Result<Self> {
         let pin = core.registry.pin(id).ok_or_else(|| Error::no_manifest(id))?;
         let root = core.root(id)?;
-        Ok(Self { core: core.clone(), manifest: id, root, _pin: pin })
+        let fetched_chunks = AtomicU64::new(0);
+        Ok(Self { core: core.clone(), manifest: id, root, fetched_chunks, _pin: pin })
+    }
+
+    /// What was read since it was opened.
+    pub fn statistics(&self) -> DiskStatistics {
+        let fetched_chunks = self.fetched_chunks.load(Ordering::Relaxed);
+        DiskStatistics { fetched_chunks, fetched_bytes: fetched_chunks * CHUNK_BYTES as u64 }
     }
 
     /// The name of the disk.
@@ -56,7 +74,19 @@ impl StoredDisk {
 
     /// The plain bytes of a chunk that is no hole. However many ask for it, it is read once.
     fn chunk(&self, id: ChunkId) -> Result<Arc<[u8]>> {
-        self.core.cache.get_or_load(id, || self.core.load(id, CHUNK_BYTES))
+        self.core.cache.get_or_load(id, || {
+            self.fetched_chunks.fetch_add(1, Ordering::Relaxed);
+            self.core.load(id, CHUNK_BYTES)
+        })
+    }
+
+    /// Brings a chunk into memory, if it is none of zeros.
+    pub(crate) fn fetch(&self, chunk: u64) -> Result<()> {
+        let (id, _) = self.find(chunk)?;
+        if !id.is_hole() {
+            self.chunk(id)?;
+        }
+        Ok(())
     }
 
     fn check(&self, offset: u64, length: u64) -> calotype_disk::Result<()> {
