@@ -33,6 +33,9 @@ use std::path::{Path, PathBuf};
 
 use self::table::Table;
 
+/// Measures something and adds what it found.
+type Part = fn(&Bench, &mut Table);
+
 /// What was asked for.
 struct Bench {
     /// Removed at the end; beside the build's other files, so on the same kind of disk as a store.
@@ -78,7 +81,7 @@ fn default_corpus() -> PathBuf {
 
 impl Bench {
     fn run(&self, table: &mut Table) {
-        let parts: [(&[u8], fn(&Self, &mut Table)); 6] = [
+        let parts: [(&[u8], Part); 6] = [
             (&[1, 2, 9], ingest::run),
             (&[3], capture::run),
             (&[4], launch::run),

@@ -45,10 +45,7 @@ fn export(table: &mut Table, rows: &[Value]) {
         let work = format!("4 KiB reads, {}, depth {}", text(ours, "work"), ours["depth"]);
         let goal = ours["target"].as_f64().unwrap_or_default();
         let peer = Peer::new(&text(peer, "server"), figure(peer));
-        let mut row = Row::alone(8, &work, figure(ours), Some(Goal::AtLeast(goal)));
-        row.score = row.calotype.as_ref().map_or(0.0, |figure| figure.median) / peer.figure.median;
-        row.score_unit = "x".to_owned();
-        row.peer = Some(peer);
+        let mut row = Row::more(8, &work, figure(ours), peer, goal);
         for other in others {
             let iops = other["iops"].as_f64().unwrap_or_default();
             row = row.note(format!("{}: {:.1} kIOPS", text(other, "server"), iops / 1e3));

@@ -105,6 +105,12 @@ impl Row {
         Self::new(target, work, ours, score).beside(peer).goal(Goal::AtLeast(goal))
     }
 
+    /// How many times as much we do as the peer.
+    pub(crate) fn more(target: u8, work: &str, ours: Figure, peer: Peer, goal: f64) -> Self {
+        let score = ratio(&ours, &peer.figure);
+        Self::new(target, work, ours, score).beside(peer).goal(Goal::AtLeast(goal))
+    }
+
     /// How many times as much we take as the peer does.
     pub(crate) fn at_most(target: u8, work: &str, ours: Figure, peer: Peer, goal: f64) -> Self {
         let score = ratio(&ours, &peer.figure);
