@@ -24,7 +24,7 @@ class SeaweedFs:
 
     def __init__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="calo-s3-", dir="/tmp"))
-        ports = {name: free_port() for name in PORTS}
+        self.ports = ports = {name: free_port() for name in PORTS}
         # A folder of the filer's is a bucket.
         self.bucket = f"http://127.0.0.1:{ports['filer.port']}/buckets/images/"
         self.endpoint = f"http://127.0.0.1:{ports['s3.port']}"
@@ -72,3 +72,6 @@ class SeaweedFs:
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self.directory)
+        for port in self.ports.values():
+            for socket in pathlib.Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                socket.unlink()

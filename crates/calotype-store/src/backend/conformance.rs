@@ -91,7 +91,12 @@ fn reads_are_exact(backend: &dyn Backend) {
     {
         let read = get(backend, key, offset as u64, length).expect("reading");
         assert!(read == bytes[offset..offset + length], "wrong bytes at {offset}");
+        let mut again = vec![0; length];
+        backend.read_again(key, offset as u64, &mut again).expect("reading again");
+        assert!(read == again, "other bytes at {offset} past the caches");
     }
+    let past = backend.read_again(key, bytes.len() as u64 - 5, &mut [0; 6]);
+    assert_eq!(past.expect_err("nothing to read there").kind(), ErrorKind::Corrupt);
     assert_eq!(error(backend, key, bytes.len() as u64 - 5, 6), ErrorKind::Corrupt);
     assert_eq!(error(backend, key, bytes.len() as u64 + 5, 6), ErrorKind::Corrupt);
     backend.delete(&[key]).expect("deleting");

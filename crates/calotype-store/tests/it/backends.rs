@@ -29,6 +29,16 @@ fn check(make: impl Fn(&str) -> Box<dyn Backend>, caches: &[u64]) {
 /// With room for all, for little, and for less than one block.
 const CACHES: [u64; 3] = [1 << 30, 5 << 20, 1000];
 
+#[test]
+fn a_cache_that_cannot_be_written_is_in_nobodys_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("cache");
+    let below = Remote::open(Arc::new(InMemory::new()), "", "memory").unwrap();
+    let cached = Cached::open(Box::new(below), &place, 1 << 30).unwrap();
+    std::fs::remove_dir(&place).unwrap();
+    conformance::check(&cached);
+}
+
 fn size_bytes(directory: &Path) -> u64 {
     let files = std::fs::read_dir(directory).unwrap();
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()

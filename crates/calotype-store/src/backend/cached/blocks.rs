@@ -17,9 +17,15 @@ pub(super) struct Blocks {
     directory: PathBuf,
     room: Mutex<Room>,
     temporaries: AtomicU64,
+    bytes_max: u64,
+    /// Blocks not to be kept before it is tried again: as the last could not be.
+    skip: AtomicU64,
     /// Said once, not for each block.
     complained: AtomicBool,
 }
+
+/// How many reads a cache that cannot be written sits out.
+const SKIPPED_READS: u64 = 256;
 
 impl Blocks {
     /// Goes on with what is in `directory`; what is no block is removed.
@@ -31,6 +37,8 @@ impl Blocks {
             directory: directory.to_owned(),
             room: Mutex::new(Room::new(bytes_max)),
             temporaries: AtomicU64::new(0),
+            bytes_max,
+            skip: AtomicU64::new(0),
             complained: AtomicBool::new(false),
         };
         for (name, length) in RealFiles.list(directory).map_err(context)? {
@@ -60,14 +68,27 @@ impl Blocks {
         true
     }
 
+    /// Whether it is worth to fetch a whole block: one that is not kept would be fetched for each
+    /// chunk in it.
+    pub(super) fn can_keep(&self) -> bool {
+        let one_less = |skip: u64| skip.checked_sub(1);
+        self.bytes_max >= BLOCK_BYTES
+            && self.skip.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err()
+    }
+
     /// Keeps a block, if there is room for it.
     pub(super) fn write(&self, block: Block, bytes: &[u8]) {
+        if bytes.len() as u64 > self.bytes_max {
+            return;
+        }
         match self.write_file(block, bytes) {
             Ok(()) => {
+                self.skip.store(0, Ordering::Relaxed);
                 let leaving = self.room().insert(block, bytes.len() as u64);
                 self.delete_files(&leaving);
             }
             Err(error) => {
+                self.skip.store(SKIPPED_READS, Ordering::Relaxed);
                 if !self.complained.swap(true, Ordering::Relaxed) {
                     let path = self.directory.display();
                     tracing::warn!(%path, %error, "blocks are not cached on the local disk");

@@ -41,13 +41,10 @@ impl RemoteUpload {
     /// Sends what was gathered on its way.
     fn send_part(&mut self) -> Result<()> {
         let part = std::mem::take(&mut self.part);
-        let parts = match &mut self.parts {
-            Some(parts) => parts,
-            None => {
-                let upload = self.begin()?;
-                self.parts.insert(Parts { upload, in_flight: VecDeque::new() })
-            }
-        };
+        if self.parts.is_none() {
+            self.parts = Some(Parts { upload: self.begin()?, in_flight: VecDeque::new() });
+        }
+        let Some(parts) = &mut self.parts else { return Ok(()) };
         let sending = parts.upload.put_part(part.into());
         parts.in_flight.push_back(self.place.bridge.handle().spawn(sending));
         self.wait_until_in_flight(PARTS_IN_FLIGHT_MAX)

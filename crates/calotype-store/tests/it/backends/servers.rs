@@ -109,11 +109,19 @@ impl Parrot {
 pub(super) struct SeaweedFs {
     address: SocketAddr,
     process: Child,
+    /// How the names of the sockets end that it leaves.
+    sockets: Vec<String>,
     _directory: TempDir,
 }
 
 impl SeaweedFs {
     pub(super) fn start() -> Self {
+        // Another process may take one of its ports before it does.
+        const ATTEMPTS: usize = 3;
+        (0..ATTEMPTS).find_map(|_| Self::try_start()).expect("SeaweedFS ends at once")
+    }
+
+    fn try_start() -> Option<Self> {
         let program = seaweedfs_program();
         let directory = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
@@ -150,17 +158,18 @@ impl SeaweedFs {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let mut server = Self { address: addresses[7], process, _directory: directory };
-        server.wait_until_it_serves();
-        server
+        let sockets = addresses.iter().map(|address| format!("-{}.sock", address.port())).collect();
+        let address = addresses[7];
+        let mut server = Self { address, process, sockets, _directory: directory };
+        server.serves().then_some(server)
     }
 
     pub(super) fn location(&self, prefix: &str) -> S3Location {
         location(self.address, prefix)
     }
 
-    /// Until a bucket can be made.
-    fn wait_until_it_serves(&mut self) {
+    /// Waits until there is a bucket; not if it has ended.
+    fn serves(&mut self) -> bool {
         const LIMIT: Duration = Duration::from_mins(1);
         let client = object_store::aws::AmazonS3Builder::new()
             .with_endpoint(format!("http://{}", self.address))
@@ -180,9 +189,9 @@ impl SeaweedFs {
                 &"first".into(),
                 "object".into(),
             ));
-            let Err(error) = put else { return };
-            if let Some(status) = self.process.try_wait().unwrap() {
-                panic!("SeaweedFS ended: {status}");
+            let Err(error) = put else { return true };
+            if self.process.try_wait().unwrap().is_some() {
+                return false;
             }
             assert!(begin.elapsed() < LIMIT, "SeaweedFS does not serve: {error}");
         }
@@ -193,6 +202,13 @@ impl Drop for SeaweedFs {
     fn drop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        for entry in std::fs::read_dir("/tmp").unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = self.sockets.iter().any(|end| name.ends_with(end));
+            if name.starts_with("seaweedfs-") && ours {
+                std::fs::remove_file(entry.path()).ok();
+            }
+        }
     }
 }
 
