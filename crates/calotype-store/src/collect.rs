@@ -172,6 +172,7 @@ fn sweep(core: &Core, scan: Scan, decision: &Decision) -> Result<Collected> {
     core.backend.delete(&keys)?;
     core.registry.removed();
 
+    let opening = scan.opening;
     let packs = PackUses::new(&scan, &decision.doomed);
     drop(scan);
     let dead: Vec<_> = packs.dead(core).collect();
@@ -179,7 +180,7 @@ fn sweep(core: &Core, scan: Scan, decision: &Decision) -> Result<Collected> {
     let doomed = decision.doomed.iter().map(|chunk| (chunk.id, chunk.location));
     let mut collected = Collected {
         manifests_removed: decision.manifests.len() as u64,
-        chunks_removed: core.index.remove(doomed, &numbers)?,
+        chunks_removed: core.index.remove(opening, doomed, &numbers)?,
         bytes_freed: (decision.manifests.len() * ROOT_BYTES) as u64,
         ..Collected::default()
     };
@@ -188,7 +189,7 @@ fn sweep(core: &Core, scan: Scan, decision: &Decision) -> Result<Collected> {
     collected.packs_deleted = dead.len() as u64;
     collected.bytes_freed += dead.iter().map(|(_, info)| info.length_bytes).sum::<u64>();
 
-    match rewrite(core, &packs.sparse(core), &mut collected) {
+    match rewrite(core, opening, &packs.sparse(core), &mut collected) {
         // What could be freed without room has been freed; the next collection goes on.
         Err(error) if error.kind() == ErrorKind::NoSpace => {
             tracing::warn!(%error, "no room to move the rest of sparse packs");
@@ -260,12 +261,17 @@ impl PackUses {
     }
 }
 
-fn rewrite(core: &Core, packs: &[(u32, PackInfo)], collected: &mut Collected) -> Result<()> {
+fn rewrite(
+    core: &Core,
+    opening: u64,
+    packs: &[(u32, PackInfo)],
+    collected: &mut Collected,
+) -> Result<()> {
     for packs in packs.chunks(MOVED_TOGETHER) {
         let mut empty = Vec::new();
         collected.bytes_moved += move_chunks(core, packs, &mut empty)?;
         let numbers: Vec<_> = empty.iter().map(|(number, _)| *number).collect();
-        core.index.remove(std::iter::empty(), &numbers)?;
+        core.index.remove(opening, std::iter::empty(), &numbers)?;
         let keys: Vec<_> = empty.iter().map(|(_, info)| Key::Pack(info.id)).collect();
         core.backend.delete(&keys)?;
         collected.packs_rewritten += empty.len() as u64;

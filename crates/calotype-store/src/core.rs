@@ -2,23 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use crate::backend::{Afresh, Backend, Folder, Key};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ManifestId};
-use crate::index::{Index, IndexFile, Location, PackInfo};
-use crate::limits::{NODE_BYTES, OPENING_PACKS, PLAIN_BYTES_MAX};
+use crate::index::{Index, IndexFile, Location};
+use crate::limits::{NODE_BYTES, PLAIN_BYTES_MAX};
 use crate::liveness::{CommitNumber, Touch};
 use crate::manifest::{self, ROOT_BYTES, Root};
-use crate::pack::{self, PackId};
+use crate::pack;
 use crate::registry::Registry;
 use crate::store::{KeepOpen, Options};
 
 /// An open store.
 pub(crate) struct Core {
-    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) backend: Arc<dyn Backend>,
     pub(crate) index: Index,
     pub(crate) cache: Cache,
     pub(crate) registry: Arc<Registry>,
@@ -49,14 +48,14 @@ impl Core {
                 }
             }
         }
-        let index = Index::open(index)?;
-        forget_packs_gone(&index, &packs)?;
-        add_packs_found(&index, backend.as_ref(), packs)?;
+        let backend: Arc<dyn Backend> = backend.into();
+        let registry = Registry::new(manifests, partials);
+        let index = Index::open(index, backend.clone(), registry.liveness.clone(), packs)?;
         Ok(Self {
             backend,
             index,
             cache: Cache::new(options.cache_bytes),
-            registry: Registry::new(manifests, partials),
+            registry,
             collecting: Mutex::new(()),
             options,
             _keep_open: keep_open,
@@ -184,60 +183,4 @@ impl Core {
 
 fn missing(id: ChunkId) -> Error {
     Error::corrupt(format!("chunk {id} is missing"))
-}
-
-/// Takes out of the index what was in packs that are not there any more, or are not what they were.
-fn forget_packs_gone(index: &Index, packs: &BTreeMap<PackId, u64>) -> Result<()> {
-    let known = index.packs();
-    let is_gone = |info: &PackInfo| packs.get(&info.id) != Some(&info.length_bytes);
-    let gone: Vec<_> =
-        known.iter().filter(|(_, info)| is_gone(info)).map(|(&number, _)| number).collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
-    tracing::info!(packs = gone.len(), "the index knows packs that are gone");
-    // Nothing is marked: all chunks are candidates, of which those are removed.
-    let scan = index.scan(&[])?;
-    let chunks = scan.candidates.iter().filter(|chunk| gone.contains(&chunk.location.slot.pack));
-    index.remove(chunks.map(|chunk| (chunk.id, chunk.location)), &gone)?;
-    Ok(())
-}
-
-/// Adds packs that the index does not know, in the order in which they were begun.
-fn add_packs_found(
-    index: &Index,
-    backend: &dyn Backend,
-    mut packs: BTreeMap<PackId, u64>,
-) -> Result<()> {
-    for info in index.packs().values() {
-        packs.remove(&info.id);
-    }
-    let packs: Vec<_> = packs.into_iter().collect();
-    for packs in packs.chunks(OPENING_PACKS) {
-        // Side by side: with a distant backend each takes a while.
-        let opened: Vec<Result<_>> = thread::scope(|scope| {
-            let open = |&(id, length_bytes)| {
-                // Past caches, which would fetch much more than a footer.
-                scope.spawn(move || pack::open_pack(&Afresh(backend), id, length_bytes))
-            };
-            let opening: Vec<_> = packs.iter().map(open).collect();
-            let join = |thread: thread::ScopedJoinHandle<'_, _>| match thread.join() {
-                Ok(opened) => opened,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            opening.into_iter().map(join).collect()
-        });
-        for (&(id, length_bytes), opened) in packs.iter().zip(opened) {
-            let opened = match opened {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    tracing::warn!(pack = %id, "a pack is listed, but gone");
-                    continue;
-                }
-                opened => opened?,
-            };
-            let info = PackInfo { id, length_bytes, scanned: opened.scanned };
-            index.add_pack(index.number_pack(), info, &opened.records, false)?;
-        }
-    }
-    Ok(())
 }

@@ -4,9 +4,16 @@
 //! A table maps the name of a chunk to its [`Location`], another the number of a pack to its name and
 //! length. Changes are written at once but made durable only now and then ([`Index::flush`]): what a
 //! crash takes away is found again by comparing the packs that are there with those that the
-//! index knows ([`Index::packs`]). A damaged index is noticed when it is opened, as its pages have checksums.
+//! index knows. A damaged index is noticed when it is opened, as its pages have checksums.
+//!
+//! When the database fails (the medium does, or is full) it is opened again, and brought in line with the
+//! packs that are known in memory, by whoever comes next. What that makes unknown, which is where running
+//! commits found what they rely on and what a running collection saw, is taken care of: all chunks are
+//! kept until those commits have ended, and that collection removes nothing.
 
 mod location;
+mod opened;
+mod reconcile;
 mod storage;
 mod sweep;
 
@@ -16,24 +23,18 @@ pub(crate) use sweep::{Candidate, Scan};
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, WriteTransaction,
-};
+use redb::{ReadableTable, WriteTransaction};
 
+use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
-use crate::limits::{INDEX_CACHE_BYTES, INDEX_FLUSH_CHUNKS};
+use crate::limits::INDEX_FLUSH_CHUNKS;
+use crate::liveness::Liveness;
 use crate::pack::{PackId, Record};
-use location::{LOCATION_BYTES, PACK_BYTES, PackRow};
-
-type ChunkTable = TableDefinition<'static, &'static [u8; 32], &'static [u8; LOCATION_BYTES]>;
-type PackTable = TableDefinition<'static, u32, &'static [u8; PACK_BYTES]>;
-
-const CHUNKS: ChunkTable = TableDefinition::new("chunks");
-const PACKS: PackTable = TableDefinition::new("packs");
+use location::PackRow;
+use opened::{CHUNKS, Opened, PACKS, broken};
 
 /// A pack that the index knows, by the short number that locations have it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +47,28 @@ pub(crate) struct PackInfo {
 
 /// The index. Its methods read and write one local file.
 pub(crate) struct Index {
-    database: Database,
-    /// What readers see: replaced after every change, so that a look-up begins no transaction.
-    chunks: RwLock<Arc<ReadOnlyTable<&'static [u8; 32], &'static [u8; LOCATION_BYTES]>>>,
+    place: IndexFile,
+    backend: Arc<dyn Backend>,
+    liveness: Arc<Liveness>,
+    opened: RwLock<Arc<Opened>>,
+    /// Held by whoever changes the database and what is known of it, or opens it again.
+    changing: Mutex<()>,
     packs: RwLock<BTreeMap<u32, PackInfo>>,
     next_pack: Mutex<u32>,
     unflushed_chunks: AtomicU64,
     damaged: Damaged,
+}
+
+/// What is done with the chunks of a pack that are in the index already.
+#[derive(Clone, Copy)]
+pub(crate) enum Adding<'a> {
+    /// They are read from the new pack: they were damaged where they were.
+    New,
+    /// They are read from the new pack; the others are left out: they were forgotten while they were
+    /// being moved.
+    Moved,
+    /// Of two packs, the one that was begun later counts. These are known already.
+    Found(&'a BTreeMap<u32, PackInfo>),
 }
 
 /// Chunks whose bytes were found not to be theirs. The next commit of such a chunk stores it again.
@@ -64,51 +80,68 @@ struct Damaged {
 }
 
 impl Index {
-    /// Opens the index at `place`, or makes an empty one if there is none or it is damaged.
-    pub(crate) fn open(place: &IndexFile) -> Result<Self> {
-        match Self::open_whole(place, false) {
-            Ok(index) => Ok(index),
-            Err(error) => {
-                tracing::warn!(%error, "the index is damaged, building it again from the packs");
-                Self::open_whole(place, true)
-            }
+    /// Opens the index at `place`, or makes an empty one if there is none or it is damaged, and has it
+    /// know the packs of `backend`, given with their lengths.
+    pub(crate) fn open(
+        place: &IndexFile,
+        backend: Arc<dyn Backend>,
+        liveness: Arc<Liveness>,
+        packs: BTreeMap<PackId, u64>,
+    ) -> Result<Self> {
+        let opened = Opened::open(place, 0)?;
+        let wanted = reconcile::number(packs, &opened.packs()?);
+        let packs = reconcile::reconcile(&opened, backend.as_ref(), &wanted)?;
+        let next_pack = wanted.keys().next_back().map_or(1, |last| last + 1);
+        Ok(Self {
+            place: place.clone(),
+            backend,
+            liveness,
+            opened: RwLock::new(Arc::new(opened)),
+            changing: Mutex::new(()),
+            packs: RwLock::new(packs),
+            next_pack: Mutex::new(next_pack),
+            unflushed_chunks: AtomicU64::new(0),
+            damaged: Damaged { none: AtomicBool::new(true), ..Damaged::default() },
+        })
+    }
+
+    fn opened(&self) -> Arc<Opened> {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Not one that failed and that nobody could open again so far: where that one has its chunks nobody
+    /// may rely on any more.
+    fn usable(&self) -> Result<Arc<Opened>> {
+        let opened = self.opened();
+        if opened.is_retired() {
+            return self.reopen(&opened, &Error::new(ErrorKind::Io, "the index is closed"));
         }
+        Ok(opened)
     }
 
-    fn open_whole(place: &IndexFile, afresh: bool) -> Result<Self> {
-        let storage = place
-            .open(afresh)
-            .map_err(|error| Error::io(format!("opening the index {place}"), error))?;
-        let database = Database::builder()
-            .set_cache_size(INDEX_CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(storage)
-            .map_err(broken)?;
-        let mut writing = database.begin_write().map_err(broken)?;
-        // Worth nothing yet: it need not be durable.
-        writing.set_durability(Durability::None).map_err(broken)?;
-        writing.open_table(CHUNKS).map_err(broken)?;
-        writing.open_table(PACKS).map_err(broken)?;
-        writing.commit().map_err(broken)?;
-        let reading = database.begin_read().map_err(broken)?;
-        let chunks = RwLock::new(Arc::new(reading.open_table(CHUNKS).map_err(broken)?));
-        let mut packs = BTreeMap::new();
-        for row in reading.open_table(PACKS).map_err(broken)?.iter().map_err(broken)? {
-            let (number, row) = row.map_err(broken)?;
-            packs.insert(number.value(), PackRow::decode(row.value()));
+    /// Opens the index again after it `failed`, unless somebody has.
+    fn reopen(&self, failed: &Arc<Opened>, error: &Error) -> Result<Arc<Opened>> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.opened();
+        if !Arc::ptr_eq(&current, failed) {
+            return Ok(current);
         }
-        let next_pack = Mutex::new(packs.keys().next_back().map_or(1, |last| last + 1));
-        let damaged = Damaged { none: AtomicBool::new(true), ..Damaged::default() };
-        let unflushed_chunks = AtomicU64::new(0);
-        let packs = RwLock::new(packs);
-        Ok(Self { database, chunks, packs, next_pack, unflushed_chunks, damaged })
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::warn!(%error, cause, "the index failed, opening it again");
+        failed.retire();
+        // Before anybody sees the new places.
+        self.liveness.forget_places();
+        let opened = Opened::open(&self.place, failed.number + 1)?;
+        let wanted = self.packs();
+        let packs = reconcile::reconcile(&opened, self.backend.as_ref(), &wanted)?;
+        opened.change(true, |_| Ok(()))?;
+        *self.packs.write().unwrap_or_else(PoisonError::into_inner) = packs;
+        let opened = Arc::new(opened);
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = opened.clone();
+        Ok(opened)
     }
 
-    fn table(&self) -> Arc<ReadOnlyTable<&'static [u8; 32], &'static [u8; LOCATION_BYTES]>> {
-        self.chunks.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn known_packs(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u32, PackInfo>> {
+    fn known_packs(&self) -> RwLockReadGuard<'_, BTreeMap<u32, PackInfo>> {
         self.packs.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,8 +157,8 @@ impl Index {
 
     /// Where a chunk is.
     pub(crate) fn get(&self, id: ChunkId) -> Result<Option<Location>> {
-        let found = self.table().get(&id.0).map_err(broken)?;
-        Ok(found.map(|location| Location::decode(location.value())))
+        let opened = self.usable()?;
+        opened.get(id).or_else(|error| self.reopen(&opened, &error)?.get(id))
     }
 
     /// A number for a pack that is going to be added.
@@ -135,59 +168,42 @@ impl Index {
         *next - 1
     }
 
-    /// Adds a pack and lets its chunks be read from it. With `only_known`, chunks that are in no other
-    /// pack are left out: they were forgotten while they were being moved. Answers where those that
-    /// were read from elsewhere before were read from, and are now.
+    /// Adds a pack and lets its chunks be read from it. Answers where those that were read from
+    /// elsewhere before were read from, and are now. After a failure the pack is not known.
     pub(crate) fn add_pack(
         &self,
         number: u32,
         info: PackInfo,
         records: &[Record],
-        only_known: bool,
+        adding: Adding<'_>,
     ) -> Result<Vec<(Slot, Slot)>> {
-        let mut moved = Vec::new();
-        let mut records: Vec<_> = records.iter().enumerate().collect();
-        // In the table's order, which is the cheaper way to fill it.
-        records.sort_unstable_by_key(|(_, record)| record.id);
-        self.change(false, |writing| {
-            let mut chunks = writing.open_table(CHUNKS).map_err(broken)?;
-            for (slot, record) in &records {
-                let location = Location::new(Slot { pack: number, record: *slot as u16 }, record);
-                if only_known {
-                    let before = chunks.get(&record.id.0).map_err(broken)?;
-                    let Some(before) = before.map(|found| Location::decode(found.value())) else {
-                        continue;
-                    };
-                    moved.push((before.slot, location.slot));
-                    chunks.insert(&record.id.0, &location.encode()).map_err(broken)?;
-                } else {
-                    let before = chunks.insert(&record.id.0, &location.encode());
-                    // Stored again, because it was damaged where it was.
-                    if let Some(before) = before.map_err(broken)? {
-                        moved.push((Location::decode(before.value()).slot, location.slot));
-                    }
-                }
-            }
-            let mut packs = writing.open_table(PACKS).map_err(broken)?;
-            packs.insert(number, &PackRow::encode(&info)).map_err(broken)?;
-            Ok(())
-        })?;
-        self.packs.write().unwrap_or_else(PoisonError::into_inner).insert(number, info);
+        let moved = self.change(
+            false,
+            None,
+            |writing| add(writing, number, info, records, adding),
+            |packs| {
+                packs.insert(number, info);
+            },
+        )?;
         let unflushed = self.unflushed_chunks.fetch_add(records.len() as u64, Ordering::Relaxed);
-        if unflushed + records.len() as u64 >= INDEX_FLUSH_CHUNKS {
-            self.flush()?;
+        if unflushed + records.len() as u64 >= INDEX_FLUSH_CHUNKS
+            && let Err(error) = self.flush()
+        {
+            tracing::warn!(%error, "the index is not durable: a start after a crash completes it");
         }
         Ok(moved)
     }
 
-    /// Forgets chunks that are still where it is said, and packs.
+    /// Forgets chunks that are still where it is said, and packs. Only if the index is the one of which
+    /// `opening` is the number, see [`Scan::opening`].
     pub(crate) fn remove(
         &self,
+        opening: u64,
         chunks_removed: impl Iterator<Item = (ChunkId, Location)>,
         packs_removed: &[u32],
     ) -> Result<u64> {
-        let mut removed = 0;
-        self.change(true, |writing| {
+        let change = |writing: &WriteTransaction| {
+            let mut removed = 0;
             let mut chunks = writing.open_table(CHUNKS).map_err(broken)?;
             for (id, location) in chunks_removed {
                 let there = chunks.get(&id.0).map_err(broken)?.map(|found| *found.value());
@@ -200,13 +216,11 @@ impl Index {
             for &pack in packs_removed {
                 packs.remove(pack).map_err(broken)?;
             }
-            Ok(())
-        })?;
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        for pack in packs_removed {
-            packs.remove(pack);
-        }
-        Ok(removed)
+            Ok(removed)
+        };
+        self.change(true, Some(opening), change, |packs| {
+            packs.retain(|number, _| !packs_removed.contains(number));
+        })
     }
 
     /// Notes that something in a pack is not as it was written: the next collection writes what is
@@ -214,43 +228,57 @@ impl Index {
     pub(crate) fn set_worn(&self, number: u32) -> Result<()> {
         let Some(info) = self.pack(number).filter(|info| !info.scanned) else { return Ok(()) };
         let worn = PackInfo { scanned: true, ..info };
-        self.change(true, |writing| {
+        let change = |writing: &WriteTransaction| {
             let mut packs = writing.open_table(PACKS).map_err(broken)?;
             let still_there = packs.get(number).map_err(broken)?.is_some();
             if still_there {
                 packs.insert(number, &PackRow::encode(&worn)).map_err(broken)?;
             }
             Ok(())
-        })?;
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(info) = packs.get_mut(&number) {
-            info.scanned = true;
-        }
-        Ok(())
+        };
+        self.change(true, None, change, |packs| {
+            if let Some(info) = packs.get_mut(&number) {
+                info.scanned = true;
+            }
+        })
     }
 
     /// Makes all changes so far durable.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.change(true, |_| Ok(()))
+        self.change(true, None, |_| Ok(()), |_| ())
     }
 
-    fn change(
+    /// Changes the database, and then what is known of the packs, as one. If the database fails it is
+    /// opened again without the change.
+    fn change<T>(
         &self,
         durably: bool,
-        change: impl FnOnce(&WriteTransaction) -> Result<()>,
-    ) -> Result<()> {
-        let mut writing = self.database.begin_write().map_err(broken)?;
-        let durability = if durably { Durability::Immediate } else { Durability::None };
-        writing.set_durability(durability).map_err(broken)?;
-        change(&writing)?;
-        writing.commit().map_err(broken)?;
-        if durably {
-            self.unflushed_chunks.store(0, Ordering::Relaxed);
+        opening: Option<u64>,
+        change: impl FnOnce(&WriteTransaction) -> Result<T>,
+        known: impl FnOnce(&mut BTreeMap<u32, PackInfo>),
+    ) -> Result<T> {
+        self.usable()?;
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.opened();
+        if opening.is_some_and(|opening| opening != opened.number) {
+            return Err(Error::new(ErrorKind::Io, "the index was opened again meanwhile"));
         }
-        let reading = self.database.begin_read().map_err(broken)?;
-        let table = Arc::new(reading.open_table(CHUNKS).map_err(broken)?);
-        *self.chunks.write().unwrap_or_else(PoisonError::into_inner) = table;
-        Ok(())
+        match opened.change(durably, change) {
+            Ok(changed) => {
+                known(&mut self.packs.write().unwrap_or_else(PoisonError::into_inner));
+                if durably {
+                    self.unflushed_chunks.store(0, Ordering::Relaxed);
+                }
+                Ok(changed)
+            }
+            Err(error) => {
+                drop(changing);
+                if let Err(error) = self.reopen(&opened, &error) {
+                    tracing::warn!(%error, "the index cannot be opened again yet");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The number of packs, the number of chunks, and the bytes of all packs.
@@ -259,7 +287,7 @@ impl Index {
             let packs = self.known_packs();
             (packs.len() as u64, packs.values().map(|info| info.length_bytes).sum())
         };
-        (count, self.table().len().unwrap_or_default(), bytes)
+        (count, self.opened().chunk_count().unwrap_or_default(), bytes)
     }
 
     /// Notes whether the bytes at `location` are those of the chunk.
@@ -289,22 +317,50 @@ impl Index {
 
 impl Drop for Index {
     fn drop(&mut self) {
-        if self.unflushed_chunks.load(Ordering::Relaxed) > 0
-            && let Err(error) = self.flush()
+        let opened = self.opened();
+        if opened.is_dirty()
+            && let Err(error) = opened.change(true, |_| Ok(()))
         {
             tracing::warn!(%error, "the index is not up to date: the next start completes it");
         }
     }
 }
 
-/// The database says what is wrong in many types of its own.
-fn broken(error: impl Into<redb::Error>) -> Error {
-    let error: redb::Error = error.into();
-    match error {
-        redb::Error::Io(error) => Error::io("using the index", error),
-        redb::Error::PreviousIo => {
-            Error::new(ErrorKind::Io, "the index failed before").with_source(error)
+/// Writes the rows of a pack; see [`Index::add_pack`].
+fn add(
+    writing: &WriteTransaction,
+    number: u32,
+    info: PackInfo,
+    records: &[Record],
+    adding: Adding<'_>,
+) -> Result<Vec<(Slot, Slot)>> {
+    let mut moved = Vec::new();
+    let mut records: Vec<_> = records.iter().enumerate().collect();
+    // In the table's order, which is the cheaper way to fill it.
+    records.sort_unstable_by_key(|(_, record)| record.id);
+    let mut chunks = writing.open_table(CHUNKS).map_err(broken)?;
+    for (slot, record) in records {
+        let location = Location::new(Slot { pack: number, record: slot as u16 }, record);
+        if !matches!(adding, Adding::New) {
+            let before = chunks.get(&record.id.0).map_err(broken)?;
+            let before = before.map(|found| Location::decode(found.value()).slot.pack);
+            let stays = match (adding, before) {
+                (Adding::Moved, before) => before.is_none(),
+                (Adding::Found(packs), Some(before)) => {
+                    packs.get(&before).is_some_and(|other| other.id > info.id)
+                }
+                _ => false,
+            };
+            if stays {
+                continue;
+            }
         }
-        error => Error::corrupt("using the index").with_source(error),
+        let before = chunks.insert(&record.id.0, &location.encode()).map_err(broken)?;
+        if let Some(before) = before {
+            moved.push((Location::decode(before.value()).slot, location.slot));
+        }
     }
+    let mut packs = writing.open_table(PACKS).map_err(broken)?;
+    packs.insert(number, &PackRow::encode(&info)).map_err(broken)?;
+    Ok(moved)
 }

@@ -41,6 +41,8 @@ struct State {
 struct Slots {
     packs: BTreeMap<u32, Vec<u64>>,
     whole_packs: BTreeSet<u32>,
+    /// It is not known which they are: it may be any.
+    any: bool,
 }
 
 impl Slots {
@@ -53,10 +55,14 @@ impl Slots {
         words[word] |= 1 << (slot.record % 64);
     }
 
+    fn owns(&self, pack: u32) -> bool {
+        self.any || self.whole_packs.contains(&pack)
+    }
+
     fn contains(&self, slot: Slot) -> bool {
         let word = |words: &Vec<u64>| words.get(usize::from(slot.record / 64)).copied();
         self.packs.get(&slot.pack).and_then(word).unwrap_or(0) >> (slot.record % 64) & 1 == 1
-            || self.whole_packs.contains(&slot.pack)
+            || self.owns(slot.pack)
     }
 }
 
@@ -135,9 +141,19 @@ impl Liveness {
         }
     }
 
+    /// Any chunk may be read from elsewhere now. Nothing is collected until the commits that run have
+    /// ended.
+    pub(crate) fn forget_places(&self) {
+        let mut state = self.lock();
+        state.generation += 1;
+        for touched in state.commits.values_mut() {
+            touched.any = true;
+        }
+    }
+
     /// Whether a running commit owns the pack.
     pub(crate) fn is_owned(&self, pack: u32) -> bool {
-        self.lock().commits.values().any(|touched| touched.whole_packs.contains(&pack))
+        self.lock().commits.values().any(|touched| touched.owns(pack))
     }
 }
 
@@ -182,6 +198,21 @@ mod tests {
         liveness.doomed_are_gone();
         assert_eq!(liveness.touch(1, slot(1, 1), before), Touch::LookAgain);
         assert_eq!(liveness.touch(1, slot(1, 1), liveness.generation()), Touch::Kept);
+    }
+
+    #[test]
+    fn when_places_are_forgotten_nothing_is_doomed_until_running_commits_end() {
+        let liveness = Liveness::default();
+        liveness.begin_commit(1);
+        let before = liveness.generation();
+        liveness.forget_places();
+        assert_eq!(liveness.touch(1, slot(1, 1), before), Touch::LookAgain);
+        liveness.begin_commit(2);
+        assert!(liveness.doom([candidate(slot(7, 7))].into_iter()).is_empty());
+        assert!(liveness.is_owned(7));
+        liveness.end_commit(1);
+        assert_eq!(liveness.doom([candidate(slot(7, 7))].into_iter()).len(), 1);
+        assert!(!liveness.is_owned(7));
     }
 
     #[test]

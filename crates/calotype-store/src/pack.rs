@@ -15,5 +15,5 @@ mod writer;
 
 pub use format::PackId;
 pub(crate) use format::{Codec, ENTRY_BYTES, Record};
-pub(crate) use open::{examine_pack, open_pack};
+pub(crate) use open::{OpenedPack, examine_pack, open_pack};
 pub(crate) use writer::{PackWriter, Publish};

@@ -18,7 +18,7 @@ pub(crate) struct Registry {
     /// Told when files of manifests have been deleted.
     removed: Condvar,
     /// To be locked after the state, if both are.
-    pub(crate) liveness: Liveness,
+    pub(crate) liveness: Arc<Liveness>,
 }
 
 #[derive(Default)]

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::StorageBackend;
 
 use crate::backend::files::{Files, StoreFile};
 
 /// Where the index is kept.
+#[derive(Clone)]
 pub(crate) struct IndexFile {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) path: PathBuf,
@@ -22,7 +23,7 @@ impl IndexFile {
         if afresh {
             file.set_length(0)?;
         }
-        Ok(IndexStorage(file))
+        Ok(IndexStorage(Arc::new(RwLock::new(Some(file)))))
     }
 }
 
@@ -32,8 +33,32 @@ impl fmt::Display for IndexFile {
     }
 }
 
-/// An open file. It needs no lock of its own: the store's directory is locked.
-pub(super) struct IndexStorage(Arc<dyn StoreFile>);
+/// An open file, or one that was retired. It needs no lock of its own: the store's directory is locked.
+///
+/// Uses of the file hold the inner lock for reading, so that it is in no use any more once it is retired:
+/// then another database may use it.
+#[derive(Clone)]
+pub(super) struct IndexStorage(Arc<RwLock<Option<Arc<dyn StoreFile>>>>);
+
+type FileInUse<'a> = RwLockReadGuard<'a, Option<Arc<dyn StoreFile>>>;
+
+impl IndexStorage {
+    pub(super) fn retire(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn with<T>(&self, action: impl FnOnce(&dyn StoreFile) -> io::Result<T>) -> io::Result<T> {
+        let file: FileInUse<'_> = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match &*file {
+            Some(file) => action(file.as_ref()),
+            None => Err(io::Error::other("the index was opened again")),
+        }
+    }
+}
 
 impl fmt::Debug for IndexStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,22 +68,22 @@ impl fmt::Debug for IndexStorage {
 
 impl StorageBackend for IndexStorage {
     fn len(&self) -> io::Result<u64> {
-        self.0.length_bytes()
+        self.with(|file| file.length_bytes())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
+        self.with(|file| file.read_exact_at(out, offset))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_length(len)
+        self.with(|file| file.set_length(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        self.with(|file| file.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, offset)
+        self.with(|file| file.write_all_at(data, offset))
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use redb::ReadableTable;
 
-use super::{Index, Location, PackInfo, broken};
+use super::opened::{Opened, broken};
+use super::{Index, Location, PackInfo};
 use crate::error::Result;
 use crate::id::ChunkId;
 
@@ -17,6 +18,8 @@ pub(crate) struct Candidate {
 
 /// What a pass found, all as of one moment.
 pub(crate) struct Scan {
+    /// Which index this is true of: one that is opened again may have chunks in other places.
+    pub(crate) opening: u64,
     /// The packs there were.
     pub(crate) packs: BTreeMap<u32, PackInfo>,
     /// By pack, the stored bytes of marked chunks that are read from it.
@@ -30,10 +33,17 @@ impl Index {
     /// Passes over the whole index in its order, beside `marks`: sorted, each once, see
     /// [`ChunkId::mark`]. Memory grows with the packs and with what is not marked.
     pub(crate) fn scan(&self, marks: &[u64]) -> Result<Scan> {
+        let opened = self.usable()?;
+        self.scan_in(&opened, marks)
+            .or_else(|error| self.scan_in(&*self.reopen(&opened, &error)?, marks))
+    }
+
+    fn scan_in(&self, opened: &Opened, marks: &[u64]) -> Result<Scan> {
         // Before the table: the chunks of every pack in the list are in the table then.
         let packs = self.packs();
-        let table = self.table();
+        let table = opened.table();
         let mut scan = Scan {
+            opening: opened.number,
             packs,
             live_bytes: BTreeMap::new(),
             candidates: Vec::new(),

@@ -16,7 +16,7 @@ use crate::backend::{Key, Upload};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
-use crate::index::PackInfo;
+use crate::index::{Adding, PackInfo};
 use crate::limits::{PACK_BYTES_MAX, PACK_CHUNKS_MAX, PACK_CHUNKS_SPARED};
 use crate::liveness::CommitNumber;
 
@@ -212,22 +212,34 @@ impl OpenPack {
         self.buffer.extend_from_slice(&records);
         self.buffer.extend_from_slice(trailer.as_bytes());
         self.flush()?;
-        self.upload.finish()?;
-        let number = core.index.number_pack();
         let info = PackInfo { id: self.pack, length_bytes: self.written_bytes, scanned: false };
-        match publish {
-            Publish::New(commit) => {
-                core.registry.liveness.own(commit, number);
-                let again = core.index.add_pack(number, info, &self.records, false)?;
-                if !again.is_empty() {
-                    core.registry.liveness.moved(&again);
-                }
-            }
-            Publish::Moved => {
-                let moved = core.index.add_pack(number, info, &self.records, true)?;
-                core.registry.liveness.moved(&moved);
+        let records = &self.records;
+        let result = self.upload.finish().and_then(|()| enter(core, publish, info, records));
+        if result.is_err()
+            // Nobody would know of it before the next start.
+            && let Err(error) = core.backend.delete(&[Key::Pack(info.id)])
+        {
+            tracing::warn!(pack = %info.id, %error, "a pack that is of no use stays");
+        }
+        result
+    }
+}
+
+/// Lets the chunks of a pack be read.
+fn enter(core: &Core, publish: Publish, info: PackInfo, records: &[Record]) -> Result<()> {
+    let number = core.index.number_pack();
+    match publish {
+        Publish::New(commit) => {
+            core.registry.liveness.own(commit, number);
+            let again = core.index.add_pack(number, info, records, Adding::New)?;
+            if !again.is_empty() {
+                core.registry.liveness.moved(&again);
             }
         }
-        Ok(())
+        Publish::Moved => {
+            let moved = core.index.add_pack(number, info, records, Adding::Moved)?;
+            core.registry.liveness.moved(&moved);
+        }
     }
+    Ok(())
 }

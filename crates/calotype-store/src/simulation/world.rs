@@ -18,8 +18,6 @@ use crate::index::IndexFile;
 use crate::limits::CHUNK_BYTES;
 use crate::{Committed, Error, ErrorKind, ManifestId, Options, PartialId, Progress, Result, Store};
 
-const HEALS: bool = false;
-
 /// What goes wrong at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weather {
@@ -181,10 +179,6 @@ impl World {
         self.note(format_args!("no more faults"));
         self.files.set_faults(Faults::default());
         self.weather = Weather::Calm;
-        if !HEALS {
-            self.close();
-            self.open();
-        }
         // Without a restart everything must work again.
         self.check_all();
         self.commit();
