@@ -22,6 +22,7 @@ mod records;
 pub mod register_platform_image;
 mod report;
 mod run;
+pub mod scrub_store;
 mod seed;
 mod step;
 pub mod terminate_instance;

@@ -20,6 +20,7 @@ pub mod records;
 mod recovery;
 pub mod region;
 mod retention;
+mod scrubbing;
 mod server;
 mod volumes;
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::guests::Guests;
 use crate::init::new_ocid;
 use crate::jobs::{Engine, Settings, workflows};
-use crate::{recovery, retention};
+use crate::{recovery, retention, scrubbing};
 
 /// How long running steps may go on when the service is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -54,6 +54,7 @@ impl Region {
         }
         recovery::restore_guests(&region).await?;
         tokio::spawn(retention::run(Arc::downgrade(&region)));
+        tokio::spawn(scrubbing::run(Arc::downgrade(&region)));
         Ok(region)
     }
 

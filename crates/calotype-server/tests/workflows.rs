@@ -22,13 +22,15 @@ use calotype_server::db::{Batch, Db, Document as _, Query, Versioned};
 use calotype_server::http::Principal;
 use calotype_server::init::{self, Options};
 use calotype_server::jobs::capture_image::{CAPTURE_TAG, CaptureImage};
-use calotype_server::jobs::collect;
+use calotype_server::jobs::collect::{self, CollectStore};
 use calotype_server::jobs::delete_boot_volume::DeleteBootVolume;
 use calotype_server::jobs::delete_image::DeleteImage;
 use calotype_server::jobs::harness::{Outcome, World, torment};
 use calotype_server::jobs::launch_instance::LaunchInstance;
 use calotype_server::jobs::power_instance::{Action, PowerInstance};
 use calotype_server::jobs::register_platform_image::RegisterPlatformImage;
+use calotype_server::jobs::scrub_store::ScrubStore;
+use calotype_server::jobs::scrub_store::report::{ScrubRecord, ScrubReport};
 use calotype_server::jobs::terminate_instance::TerminateInstance;
 use calotype_server::jobs::{Engine, Seeded, WorkRequestRecord, Workflow};
 use calotype_server::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
@@ -437,6 +439,67 @@ async fn deleting_an_image_in_use_survives_everything() {
         Scene::new(stage, job, Batch::new().replace(&image))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scrub_survives_everything() {
+    check(async || {
+        let (stage, _) = Stage::with_image().await;
+        Scene::new(stage, ScrubStore::new(None, None), Batch::new())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn collecting_survives_everything() {
+    check(async || {
+        let (stage, _) = Stage::with_image().await;
+        Scene::new(stage, CollectStore {}, Batch::new())
+    })
+    .await;
+}
+
+async fn last_scrub(stage: &Stage) -> ScrubReport {
+    let last = stage.region().db.get::<ScrubRecord>(ScrubRecord::ID).await.unwrap();
+    last.unwrap().value.report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_names_the_images_that_are_damaged_and_repairs_them_from_a_copy() {
+    let (mut stage, image) = Stage::with_image().await;
+    stage.run(ScrubStore::new(None, None), Batch::new()).await;
+    let report = last_scrub(&stage).await;
+    assert!(report.is_whole);
+    assert_eq!((report.chunks_damaged, report.affected.len()), (0, 0));
+
+    // Started anew, so that nothing is in memory.
+    stage.restart().await.unwrap();
+    stage.region().jobs.resume_all(Arc::clone(stage.region())).await.unwrap();
+    let store = Paths::new(stage.directory.path()).store();
+    let backup = TempDir::new().unwrap();
+    run("cp", &["-a", store.to_str().unwrap(), backup.path().to_str().unwrap()]);
+    let pack = std::fs::read_dir(store.join("packs")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+
+    stage.run(ScrubStore::new(None, None), Batch::new()).await;
+    let report = last_scrub(&stage).await;
+    assert!(!report.is_whole);
+    assert_eq!(report.affected.len(), 1);
+    assert_eq!(report.affected[0].holder.identifier, image.resource.id);
+    assert_eq!(report.affected[0].holder.display_name, image.resource.display_name);
+    assert!(!report.affected[0].is_repaired);
+    assert_eq!(report.damages.len(), 1);
+    assert_eq!(Some(report.damages[0].parts[0].manifest), image.manifest);
+
+    let copy = backup.path().join("store");
+    stage.run(ScrubStore::new(None, Some(copy)), Batch::new()).await;
+    let report = last_scrub(&stage).await;
+    assert!(report.is_whole);
+    assert_eq!((report.chunks_damaged, report.chunks_repaired), (1, 1));
+    assert!(report.affected[0].is_repaired);
+    stage.is_sound().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,9 @@ use calotype_api::images::Image;
 use calotype_api::instances::Instance;
 use calotype_api::ocid::Ocid;
 use calotype_api::sign::{self, PrivateKey};
-use calotype_api::work_requests::{WorkRequest, WorkRequestError, WorkRequestStatus};
+use calotype_api::work_requests::{
+    WorkRequest, WorkRequestError, WorkRequestLogEntry, WorkRequestStatus,
+};
 use calotype_server::config::{Config, Paths};
 use calotype_server::init::API_KEY;
 use jiff::Timestamp;
@@ -181,6 +183,11 @@ impl Client {
                 _ => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
+    }
+
+    /// What a work request has logged, oldest first.
+    pub async fn logs(&self, id: &Ocid) -> anyhow::Result<Vec<WorkRequestLogEntry>> {
+        Ok(self.get(&format!("/20160918/workRequests/{id}/logs")).await?.body)
     }
 
     /// The root compartment.

@@ -12,6 +12,7 @@ pub mod init;
 pub mod instance;
 pub mod platform_image;
 pub mod serve;
+pub mod store;
 
 /// Where a region lies when nobody says otherwise.
 pub fn default_directory() -> anyhow::Result<PathBuf> {

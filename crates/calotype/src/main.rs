@@ -51,6 +51,9 @@ enum Command {
     /// List instances and log into them.
     #[command(subcommand)]
     Instance(commands::instance::Command),
+    /// Look after the image store: how full it is, whether it is sound, what can be given back.
+    #[command(subcommand)]
+    Store(commands::store::Command),
     /// Show the whole loop: launch, customise, capture, launch three, prove.
     Demo(commands::demo::Arguments),
     /// Guard a guest whose filesystems are frozen; `serve` starts it.
@@ -95,6 +98,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
         }
         Command::Image(command) => commands::image::run(&directory, command).await?,
         Command::Instance(command) => return commands::instance::run(&directory, command).await,
+        Command::Store(command) => return commands::store::run(&directory, command).await,
         Command::Demo(arguments) => commands::demo::run(arguments).await?,
         Command::FreezeGuard => {}
     }

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::sync::Arc;
 
-use calotype_store::ManifestId;
+use calotype_store::{Collected, ManifestId};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, seed};
 use crate::db::{Error, Query};
 use crate::records::{BootVolumeRecord, ImageRecord};
 use crate::region::Region;
@@ -34,19 +36,59 @@ pub(super) async fn unless_needed(region: &Arc<Region>, manifest: ManifestId) {
 /// Collects now. What cannot be collected stays until the next time: nothing that was deleted comes
 /// back because space could not be given back.
 pub(super) async fn now(region: &Arc<Region>) {
+    match collect(region).await {
+        Ok(collected) => tracing::info!(?collected, "collected"),
+        Err(error) => {
+            tracing::error!(%error, source = ?error.source(), "space is not collected");
+        }
+    }
+}
+
+async fn collect(region: &Arc<Region>) -> crate::error::Result<Collected> {
     let region = Arc::clone(region);
     let runtime = Handle::current();
     let collected = tokio::task::spawn_blocking(move || {
         // Begun before the roots are read: what is committed from here on is safe anyway.
         let collection = region.store.begin_collection();
         let roots = runtime.block_on(roots(&region))?;
-        Ok::<_, crate::error::Error>(collection.run(&roots)?)
+        Ok(collection.run(&roots)?)
     });
     match collected.await {
-        Ok(Ok(collected)) => tracing::info!(?collected, "collected"),
-        Ok(Err(error)) => {
-            tracing::error!(%error, source = ?error.source(), "space is not collected");
-        }
-        Err(error) => tracing::error!(%error, "space is not collected"),
+        Ok(collected) => collected,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+}
+
+/// A collection that an operator asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CollectStore {}
+
+impl Seeded for CollectStore {
+    fn seed(&self, region: &Region) -> Seed {
+        seed(region, "Collect Store", &region.tenancy, Vec::new())
+    }
+}
+
+impl Workflow for CollectStore {
+    type Environment = Arc<Region>;
+
+    const NAME: &'static str = "collect_store";
+
+    const STEPS: &'static [Step<Self>] =
+        &[Step { name: "collect", weight: 1, run: |context| Box::pin(run(context)), undo: None }];
+}
+
+async fn run(context: &mut StepContext<CollectStore>) -> Result<(), StepError> {
+    let collected = collect(&context.environment).await.map_err(|error| {
+        StepError::fail("Space was not given back: see the service's log", &error)
+    })?;
+    context.log(format!(
+        "freed {} bytes: {} disks, {} chunks, {} packs deleted, {} rewritten",
+        collected.bytes_freed,
+        collected.manifests_removed,
+        collected.chunks_removed,
+        collected.packs_deleted,
+        collected.packs_rewritten
+    ));
+    Ok(())
 }

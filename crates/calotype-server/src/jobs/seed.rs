@@ -7,11 +7,13 @@ use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::{ActionType, WorkRequestResource};
 
 use super::capture_image::CaptureImage;
+use super::collect::CollectStore;
 use super::delete_boot_volume::DeleteBootVolume;
 use super::delete_image::DeleteImage;
 use super::launch_instance::LaunchInstance;
 use super::power_instance::PowerInstance;
 use super::register_platform_image::RegisterPlatformImage;
+use super::scrub_store::ScrubStore;
 use super::terminate_instance::TerminateInstance;
 use super::{Seed, StepError, Workflow, Workflows};
 use crate::error::Result;
@@ -28,11 +30,13 @@ pub trait Seeded: Workflow<Environment = Arc<Region>> {
 pub fn workflows() -> Workflows<Arc<Region>> {
     Workflows::new()
         .with::<CaptureImage>()
+        .with::<CollectStore>()
         .with::<DeleteBootVolume>()
         .with::<DeleteImage>()
         .with::<LaunchInstance>()
         .with::<PowerInstance>()
         .with::<RegisterPlatformImage>()
+        .with::<ScrubStore>()
         .with::<TerminateInstance>()
 }
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{Body, Operation, Service, Target};
+use super::{Body, LIMIT, Operation, PAGE, Service, Target};
 use crate::app::{platform_images, store};
 
 pub(super) static OPERATIONS: &[Operation] = &[
@@ -25,6 +25,36 @@ pub(super) static OPERATIONS: &[Operation] = &[
         body: Body::None,
         permissions: &[("CALOTYPE_STORE_INSPECT", Target::Tenancy)],
         handler: handler!(store::usage),
+    },
+    Operation {
+        name: "ListImageUsage",
+        service: Service::Calotype,
+        method: Method::GET,
+        path: "/calotype/imageUsage",
+        query: &[LIMIT, PAGE],
+        body: Body::None,
+        permissions: &[("CALOTYPE_STORE_INSPECT", Target::Tenancy)],
+        handler: handler!(store::image_usage),
+    },
+    Operation {
+        name: "ScrubStore",
+        service: Service::Calotype,
+        method: Method::POST,
+        path: "/calotype/store/actions/scrub",
+        query: &[],
+        body: Body::OptionalJson,
+        permissions: &[("CALOTYPE_STORE_MANAGE", Target::Tenancy)],
+        handler: handler!(store::scrub),
+    },
+    Operation {
+        name: "CollectStore",
+        service: Service::Calotype,
+        method: Method::POST,
+        path: "/calotype/store/actions/collect",
+        query: &[],
+        body: Body::None,
+        permissions: &[("CALOTYPE_STORE_MANAGE", Target::Tenancy)],
+        handler: handler!(store::collect),
     },
     Operation {
         name: "VerifyImage",

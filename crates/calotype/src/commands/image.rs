@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use calotype_api::images::Image;
+use calotype_server::app::store::ImageUsage;
 use calotype_server::jobs::capture_image::CAPTURE_TAG;
 use serde_json::json;
 
@@ -15,6 +16,15 @@ use crate::render;
 pub enum Command {
     /// List platform and custom images.
     List,
+    /// Say what each image takes of the store, and what deleting it would give back.
+    #[command(
+        after_help = "Images share what they have in common: UNIQUE is what no other disk needs.\n\nExamples:\n  calotype image usage\n  calotype image usage --json | jq 'max_by(.uniqueBytes).displayName'"
+    )]
+    Usage {
+        /// Print JSON, sizes in bytes.
+        #[arg(long)]
+        json: bool,
+    },
     /// Capture an instance's boot disk as a custom image, and wait until it is AVAILABLE.
     #[command(
         after_help = "Examples:\n  calotype image create builder --name golden\n  calotype image create builder --live              (the instance runs on; its filesystems are clean)\n  calotype image create builder --live=crash-consistent"
@@ -41,8 +51,38 @@ pub struct CreateArguments {
 pub async fn run(directory: &Path, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List => list(&Client::open(directory)?).await,
+        Command::Usage { json } => usage(&Client::open(directory)?, json).await,
         Command::Create(arguments) => create(&Client::open(directory)?, arguments).await,
     }
+}
+
+async fn usage(client: &Client, json: bool) -> anyhow::Result<()> {
+    let mut images: Vec<ImageUsage> = client.list("/calotype/imageUsage?limit=1000").await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&images)?);
+        return Ok(());
+    }
+    images.sort_by_key(|image| std::cmp::Reverse(image.unique_bytes));
+    let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "damaged".to_owned(), render::bytes);
+    let headings = ["NAME", "DISK", "DATA", "STORED", "SHARED", "UNIQUE", "FREED BY DELETING"];
+    let mut table = render::table(&headings);
+    for image in images {
+        let freed = match image.holders {
+            0 | 1 => bytes(image.freed_by_deletion_bytes),
+            holders => format!("nothing: {} others have its disk", holders - 1),
+        };
+        table.add_row([
+            image.display_name,
+            render::bytes(image.logical_bytes),
+            bytes(image.data_bytes),
+            bytes(image.stored_bytes),
+            bytes(image.shared_bytes),
+            bytes(image.unique_bytes),
+            freed,
+        ]);
+    }
+    println!("{table}");
+    Ok(())
 }
 
 async fn list(client: &Client) -> anyhow::Result<()> {
