@@ -12,13 +12,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use calotype_disk::{Disk, Extent, Piece, SharedBytes};
 
 use crate::boot_order::Folder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::ManifestId;
 use crate::limits::{
     BOOT_IDLE, BOOT_ORDER_CHUNKS_MAX, BOOT_TIME_MAX, CHUNK_BYTES, PREFETCH_CACHE_SHARE,
@@ -37,14 +36,14 @@ const NEWS_SHARE: usize = 16;
 /// The disks of a store as guests boot from them.
 pub struct BootDisks {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     store: Store,
-    folder: Folder,
+    folder: Option<Folder>,
     /// How far the thread may be ahead of the guests.
     window_chunks: usize,
+    closing: AtomicBool,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -56,7 +55,6 @@ struct State {
     orders: Vec<(ManifestId, Vec<u32>)>,
     /// Something has changed since the thread looked.
     news: bool,
-    closing: bool,
 }
 
 /// What happened to a disk since it was opened.
@@ -75,27 +73,27 @@ pub struct BootStatistics {
 }
 
 impl BootDisks {
-    /// Keeps the orders of the disks of `store` in `directory`, which is theirs alone.
-    pub fn open(store: &Store, directory: &Path) -> Result<Self> {
+    /// Keeps the orders of the disks of `store` in `directory`, which is theirs alone. What stands in
+    /// the way of that is logged: guests boot without it.
+    pub fn open(store: &Store, directory: &Path) -> Self {
         let known = store.manifests();
-        let folder = Folder::open(directory, |id| known.contains(&id)).map_err(|error| {
-            Error::io(format!("opening the boot orders in {}", directory.display()), error)
-        })?;
-        let window_chunks = store.cache_bytes() / PREFETCH_CACHE_SHARE / CHUNK_BYTES;
+        let folder = Folder::open(directory, |id| known.contains(&id)).inspect_err(|error| {
+            tracing::warn!(%error, directory = %directory.display(), "no boot orders are kept");
+        });
         let shared = Arc::new(Shared {
             store: store.clone(),
-            folder,
-            window_chunks,
+            folder: folder.ok(),
+            window_chunks: store.cache_bytes() / PREFETCH_CACHE_SHARE / CHUNK_BYTES,
+            closing: AtomicBool::new(false),
             state: Mutex::default(),
             work: Condvar::new(),
         });
         let thread = std::thread::Builder::new().name("prefetch".into());
-        let thread = {
-            let shared = Arc::clone(&shared);
-            thread.spawn(move || shared.run())
-        };
-        let thread = thread.map_err(|error| Error::io("starting the prefetching thread", error))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let following = Arc::clone(&shared);
+        if let Err(error) = thread.spawn(move || following.run()) {
+            tracing::warn!(%error, "nothing is prefetched");
+        }
+        Self { shared }
     }
 
     /// Opens a disk, or shares the one that is open.
@@ -104,7 +102,8 @@ impl BootDisks {
             return Ok(open);
         }
         let stored = self.shared.store.disk(id)?;
-        let known = self.shared.folder.read(id).unwrap_or_default();
+        let known = self.shared.folder.as_ref().and_then(|folder| folder.read(id));
+        let known = known.unwrap_or_default();
         let disk = Arc::new(BootDisk::new(stored, known, Arc::downgrade(&self.shared)));
         let mut state = self.shared.lock();
         // Somebody else may have been faster.
@@ -128,12 +127,9 @@ impl BootDisks {
 
 impl Drop for BootDisks {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.closing = true;
-        self.shared.tell(state);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // The thread ends after the chunk that it reads now; nobody has to wait for that.
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.tell(self.shared.lock());
     }
 }
 
@@ -157,23 +153,23 @@ impl Shared {
 
     fn run(&self) {
         loop {
-            let (disks, orders, closing) = {
+            let (disks, orders) = {
                 let mut state = self.lock();
                 state.news = false;
                 state.disks.retain(|_, disk| disk.strong_count() > 0);
                 let disks: Vec<_> = state.disks.values().filter_map(Weak::upgrade).collect();
-                (disks, std::mem::take(&mut state.orders), state.closing)
+                (disks, std::mem::take(&mut state.orders))
             };
             for (id, order) in orders {
                 self.write(id, &order);
             }
-            if closing {
+            if self.closing.load(Ordering::Relaxed) {
                 return;
             }
             let mut busy = false;
             let mut booting = false;
             for disk in &disks {
-                busy |= disk.prefetch(self.window_chunks);
+                busy |= disk.prefetch(self);
                 booting |= disk.is_booting();
             }
             // May be the last to let go of a disk, which then tells us its order.
@@ -195,10 +191,10 @@ impl Shared {
     }
 
     fn write(&self, id: ManifestId, order: &[u32]) {
-        if !self.store.contains(id) {
-            return;
-        }
-        if let Err(error) = self.folder.write(id, order) {
+        if let Some(folder) = &self.folder
+            && self.store.contains(id)
+            && let Err(error) = folder.write(id, order)
+        {
             tracing::warn!(%error, manifest = %id, "cannot remember a boot order");
         }
     }
@@ -328,12 +324,13 @@ impl BootDisk {
 
     /// Brings the next chunks of the known order into memory, if guests are near. Whether there may be
     /// more to do at once.
-    fn prefetch(self: &Arc<Self>, window_chunks: usize) -> bool {
+    fn prefetch(self: &Arc<Self>, shared: &Shared) -> bool {
         for _ in 0..PREFETCH_TURN_CHUNKS {
             let next = self.next.load(Ordering::Relaxed);
             let Some(chunk) = self.known.get(next) else { return false };
-            // All guests are gone.
-            if Arc::strong_count(self) == 1 {
+            // Without the thread's own hold on the disk.
+            let guests = Arc::strong_count(self) - 1;
+            if guests == 0 || shared.closing.load(Ordering::Relaxed) {
                 return false;
             }
             let outstanding = {
@@ -341,7 +338,7 @@ impl BootDisk {
                 let read = self.known.len().saturating_sub(boot.expected.len());
                 if self.booting.load(Ordering::Relaxed) { next.saturating_sub(read) } else { 0 }
             };
-            if outstanding >= window_chunks {
+            if outstanding >= shared.window_chunks {
                 return false;
             }
             // A guest that needs it will see why not.

@@ -61,6 +61,8 @@ pub struct ExportStatistics {
     pub read_bytes: u64,
     /// Read requests.
     pub reads: u64,
+    /// Of these, those that could not be answered from memory.
+    pub reads_waited: u64,
     /// Requests that failed because the disk did.
     pub failed: u64,
     /// Connections open now.
@@ -79,6 +81,7 @@ struct Shared {
 struct Counters {
     read_bytes: AtomicU64,
     reads: AtomicU64,
+    reads_waited: AtomicU64,
     failed: AtomicU64,
     connections: AtomicU64,
 }
@@ -86,7 +89,7 @@ struct Counters {
 impl BlockServer {
     /// Binds `socket`, replacing a socket that is there already, reachable for this process's user
     /// only, and serves the disks that `resolve` finds for an export name. `resolve` is called on a
-    /// connection's thread, once or twice per connection, and may block.
+    /// connection's thread, seldom more than once per connection, and may block.
     pub fn bind(socket: &Path, resolve: Arc<ResolveDisk>) -> Result<Self> {
         Self::bind_for(socket, None, resolve)
     }
@@ -182,6 +185,7 @@ impl Counters {
         ExportStatistics {
             read_bytes: self.read_bytes.load(Ordering::Relaxed),
             reads: self.reads.load(Ordering::Relaxed),
+            reads_waited: self.reads_waited.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
         }

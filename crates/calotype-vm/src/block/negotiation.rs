@@ -48,7 +48,14 @@ pub(super) fn negotiate(
     }
     let no_zeroes = flags & u32::from(handshake::NO_ZEROES) != 0;
     let mut negotiation =
-        Negotiation { writer, resolve, no_zeroes, structured: false, allocation_of: None };
+        Negotiation {
+            writer,
+            resolve,
+            no_zeroes,
+            structured: false,
+            allocation_of: None,
+            found: None,
+        };
     for _ in 0..NBD_OPTIONS_MAX {
         if read_u64(reader)? != OPTION_MAGIC {
             return Err(violation("not an option"));
@@ -86,6 +93,9 @@ struct Negotiation<'a, W> {
     structured: bool,
     /// The export that `base:allocation` was set for; it holds for no other.
     allocation_of: Option<String>,
+    /// The export that was found last: clients ask for one several times, and opening it may set
+    /// something in motion.
+    found: Option<(String, Arc<dyn Disk>)>,
 }
 
 impl<W: Write> Negotiation<'_, W> {
@@ -125,6 +135,13 @@ impl<W: Write> Negotiation<'_, W> {
         self.writer.write_all(&reply)
     }
 
+    fn find(&mut self, name: &str) -> Option<Arc<dyn Disk>> {
+        if self.found.as_ref().is_none_or(|(found, _)| found != name) {
+            self.found = (self.resolve)(name).map(|disk| (name.to_owned(), disk));
+        }
+        self.found.as_ref().map(|(_, disk)| Arc::clone(disk))
+    }
+
     fn size_and_flags(&self, disk: &dyn Disk) -> [u8; 10] {
         let mut flags =
             export::HAS_FLAGS | export::READ_ONLY | export::CAN_MULTI_CONN | export::SEND_CACHE;
@@ -146,7 +163,7 @@ impl<W: Write> Negotiation<'_, W> {
     /// The old way, which knows no refusal but hanging up.
     fn choose_by_name(&mut self, data: &[u8]) -> io::Result<Step> {
         let name = std::str::from_utf8(data).map_err(|_| violation("the name is not UTF-8"))?;
-        let disk = (self.resolve)(name).ok_or_else(|| violation("no such export"))?;
+        let disk = self.find(name).ok_or_else(|| violation("no such export"))?;
         let mut reply = self.size_and_flags(&*disk).to_vec();
         if !self.no_zeroes {
             reply.extend([0; 124]);
@@ -160,7 +177,7 @@ impl<W: Write> Negotiation<'_, W> {
             self.answer(number, answer::INVALID, b"malformed request")?;
             return Ok(Step::Next);
         };
-        let Some(disk) = (self.resolve)(&name) else {
+        let Some(disk) = self.find(&name) else {
             self.answer(number, answer::UNKNOWN, b"no such export")?;
             return Ok(Step::Next);
         };
@@ -188,7 +205,7 @@ impl<W: Write> Negotiation<'_, W> {
         let Some((name, queries)) = parse_context_request(&mut data) else {
             return self.answer(number, answer::INVALID, b"malformed request");
         };
-        if (self.resolve)(&name).is_none() {
+        if self.find(&name).is_none() {
             return self.answer(number, answer::UNKNOWN, b"no such export");
         }
         let listing = number == option::LIST_META_CONTEXT;

@@ -334,9 +334,11 @@ impl<W: Write> Transmission<'_, W> {
     ) -> Result<(), Failure> {
         let end = request.offset + u64::from(request.length_bytes);
         let mut offset = request.offset;
+        let mut waited = false;
         while offset < end {
             let mut piece = self.disk.piece_at(offset, end - offset)?;
             if let Piece::Unread(length) = piece {
+                waited = true;
                 self.outbox.flush()?;
                 let length = length.min(NBD_PIECE_BYTES_MAX as u64) as usize;
                 piece = Piece::Bytes(ahead.read(number, offset, length)?);
@@ -349,6 +351,9 @@ impl<W: Write> Transmission<'_, W> {
             take(self, offset, piece);
             self.flush_if_full()?;
             offset += length.max(1);
+        }
+        if waited && request.command == command::READ {
+            self.counters.reads_waited.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -479,5 +484,7 @@ impl<W: Write> Transmission<'_, W> {
     }
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod tests;
