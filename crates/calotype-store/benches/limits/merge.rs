@@ -15,8 +15,10 @@ pub(crate) fn add(table: &mut Table, file: &Path) {
     let value: Value = serde_json::from_str(&text)
         .unwrap_or_else(|error| panic!("{} is no benchmark's result: {error}", file.display()));
     let rows = value["rows"].as_array().cloned().unwrap_or_default();
-    if value["benchmark"] == "export" {
-        return export(table, &rows);
+    match value["benchmark"].as_str() {
+        Some("export") => return export(table, &rows),
+        Some("boot") => return boot(table, &rows),
+        _ => {}
     }
     if let Some(measures) = value["measures"].as_array() {
         return live_capture(table, measures);
@@ -52,6 +54,25 @@ fn export(table: &mut Table, rows: &[Value]) {
         }
         let used = |row: &Value| row["server_cpu_us_per_read"].as_f64().unwrap_or_default();
         table.push(row.note(format!("{:.1} us cpu of our server for each read", used(ours))));
+    }
+}
+
+/// Figures that begin with the number of their target, and mostly are their own scores.
+fn boot(table: &mut Table, rows: &[Value]) {
+    for row in rows {
+        let what = row["what"].as_str().unwrap_or_default();
+        let (Some((target, work)), Some(value)) = (what.split_once("  "), row["value"].as_f64())
+        else {
+            continue;
+        };
+        let bound = row["target"].as_str().and_then(|target| target.split_once(' '));
+        let goal = bound.and_then(|(sign, bound)| {
+            let bound = bound.parse().ok()?;
+            Some(if sign == ">=" { Goal::AtLeast(bound) } else { Goal::AtMost(bound) })
+        });
+        let unit = row["unit"].as_str().unwrap_or_default();
+        let figure = Figure::values(vec![value], unit);
+        table.push(Row::alone(target.parse().unwrap_or_default(), work, figure, goal));
     }
 }
 
