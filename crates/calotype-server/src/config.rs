@@ -233,6 +233,11 @@ impl Paths {
         self.0.join("platform-images")
     }
 
+    /// What guests of each image read first; can be lost without harm.
+    pub fn boot_orders(&self) -> PathBuf {
+        self.0.join("boot-orders")
+    }
+
     /// The socket on which the store's disks are served to guests.
     pub fn block_socket(&self) -> PathBuf {
         self.0.join("run").join("disks.sock")

@@ -8,7 +8,7 @@ use std::time::Duration;
 use calotype_api::ocid::Ocid;
 use calotype_disk::Disk;
 use calotype_net::VirtualNetwork;
-use calotype_store::{ManifestId, Store};
+use calotype_store::{BootDisks, ManifestId, Store};
 use calotype_vm::{AcceleratorChoice, BlockServer, Hypervisor, HypervisorConfig, ResolveDisk};
 
 use crate::app::metadata::CatalogMetadata;
@@ -35,6 +35,8 @@ pub struct Region {
     pub db: Db,
     /// Chunks and manifests.
     pub store: Store,
+    /// The store's disks as guests boot from them.
+    pub boots: Arc<BootDisks>,
     /// The guests that run.
     pub guests: Guests,
     /// Serves the store's disks to guests as long as the region is.
@@ -63,14 +65,19 @@ impl Region {
         let db = Db::open(&paths.catalog()).await?;
         let (state, location) = (paths.store(), config.store.location(&paths)?);
         let options = config.store.options();
-        let open = move || Store::open_at(&location, &state, &options);
-        let store = tokio::task::spawn_blocking(open)
+        let boot_orders = paths.boot_orders();
+        let open = move || {
+            let store = Store::open_at(&location, &state, &options)?;
+            let boots = BootDisks::open(&store, &boot_orders);
+            Ok::<_, calotype_store::Error>((store, Arc::new(boots)))
+        };
+        let (store, boots) = tokio::task::spawn_blocking(open)
             .await
             .map_err(|source| Error::io("open the store in", &paths.store(), source.into()))??;
         let hypervisor = Hypervisor::detect(hypervisor_config(&config.guests)?).await?;
         let metadata = CatalogMetadata { db: db.clone(), config: config.clone() };
         let network = VirtualNetwork::new(Arc::new(metadata));
-        let blocks = hypervisor.serve_blocks(&paths.block_socket(), exports(&store))?;
+        let blocks = hypervisor.serve_blocks(&paths.block_socket(), exports(&boots))?;
         let tenancy = config.tenancy.parse().map_err(|source| Error::Credentials {
             action: "read the tenancy's OCID",
             source: Box::new(source),
@@ -83,6 +90,7 @@ impl Region {
             tenancy,
             db,
             store,
+            boots,
             blocks,
         });
         recovery::adopt_guests(&region).await?;
@@ -112,11 +120,11 @@ impl Region {
 }
 
 /// Finds the disk behind an export's name.
-fn exports(store: &Store) -> Arc<ResolveDisk> {
-    let store = store.clone();
+fn exports(boots: &Arc<BootDisks>) -> Arc<ResolveDisk> {
+    let boots = Arc::clone(boots);
     Arc::new(move |name| {
         let manifest: ManifestId = name.parse().ok()?;
-        match store.disk(manifest) {
+        match boots.disk(manifest) {
             Ok(disk) => Some(disk as Arc<dyn Disk>),
             Err(error) => {
                 tracing::error!(%error, export = name, "a guest asked for a disk that is not there");
