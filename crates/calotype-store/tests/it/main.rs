@@ -8,6 +8,7 @@ mod collection;
 mod corpus;
 mod damage;
 mod model;
+mod processes;
 mod qcow2;
 mod read_pack;
 mod resume;
