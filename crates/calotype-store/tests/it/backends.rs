@@ -15,9 +15,9 @@ use object_store::memory::InMemory;
 use self::servers::{SeaweedFs, Simple};
 
 /// The backend by itself, and with caches of these sizes before it.
-fn check(make: impl Fn(&str) -> Box<dyn Backend>, caches: &[u64]) {
+fn check(make: impl Fn(&str) -> Box<dyn Backend>, cache_sizes: &[u64]) {
     conformance::check(make("plain").as_ref());
-    for &bytes_max in caches {
+    for &bytes_max in cache_sizes {
         let directory = tempfile::tempdir().unwrap();
         let below = make(&format!("cached-{bytes_max}"));
         let cached = Cached::open(below, directory.path(), bytes_max).unwrap();

@@ -4,8 +4,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -17,7 +17,6 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
     UploadPart,
 };
-use std::sync::Arc;
 
 /// How often things go wrong, in a thousand requests.
 #[derive(Debug, Clone, Copy, Default)]
@@ -116,7 +115,7 @@ impl ObjectStore for Flaky {
             options.mode = PutMode::Overwrite;
         }
         if self.dice.roll(|faults| faults.lost) {
-            return Ok(InMemory::new().put_opts(location, payload, options).await?);
+            return InMemory::new().put_opts(location, payload, options).await;
         }
         self.dice.after(self.below.put_opts(location, payload, options).await?)
     }
