@@ -291,7 +291,15 @@ fn move_chunks(
         let mut writer = PackWriter::new(core, scope, Publish::Moved);
         for &(number, info) in packs {
             let mut whole = true;
-            let opened = pack::open_pack(core.backend.as_ref(), info.id, info.length_bytes)?;
+            let backend = core.backend.as_ref();
+            let opened = match pack::open_pack(backend, info.id, info.length_bytes) {
+                // It is shorter than it was: what is read from it is read one by one.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(pack = %info.id, %error, "a damaged pack stays");
+                    continue;
+                }
+                opened => opened?,
+            };
             for (record, position) in opened.records.iter().zip(0..) {
                 let location = Location::new(Slot { pack: number, record: position }, record);
                 // Read from elsewhere, or not needed.
@@ -299,8 +307,8 @@ fn move_chunks(
                     continue;
                 }
                 match core.load_packed(record.id, location) {
-                    Ok((payload, plain_bytes)) => {
-                        writer.append(record.id, location.codec, plain_bytes, &payload)?;
+                    Ok((packed, plain_bytes)) => {
+                        writer.append(record.id, plain_bytes, &packed)?;
                     }
                     // A pack with such a chunk stays: it is evidence.
                     Err(error) if error.kind() == ErrorKind::Corrupt => {

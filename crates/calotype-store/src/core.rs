@@ -12,6 +12,7 @@ use crate::limits::{NODE_BYTES, PLAIN_BYTES_MAX};
 use crate::liveness::{CommitNumber, Touch};
 use crate::manifest::{self, ROOT_BYTES, Root};
 use crate::pack;
+use crate::pack::codec::Packed;
 use crate::registry::Registry;
 use crate::store::{KeepOpen, Options};
 
@@ -135,14 +136,16 @@ impl Core {
         plain.ok_or_else(|| self.damaged(id, location))
     }
 
-    /// The payload of a chunk and the length of its plain bytes, verified, for moving it.
-    pub(crate) fn load_packed(&self, id: ChunkId, location: Location) -> Result<(Vec<u8>, usize)> {
+    /// A chunk as it is stored and the length of its plain bytes, verified, for moving it.
+    pub(crate) fn load_packed(&self, id: ChunkId, location: Location) -> Result<(Packed, usize)> {
         // Past caches: what is moved is read once.
         let payload = self.payload(&Afresh(self.backend.as_ref()), location)?;
         let plain_bytes = if location.node { NODE_BYTES } else { PLAIN_BYTES_MAX };
         let plain = pack::codec::unpack(id, location.codec, payload.clone(), plain_bytes);
         self.index.set_damaged(id, location, plain.is_none());
-        plain.map(|_| (payload, plain_bytes)).ok_or_else(|| self.damaged(id, location))
+        plain
+            .map(|_| (Packed::new(location.codec, payload), plain_bytes))
+            .ok_or_else(|| self.damaged(id, location))
     }
 
     fn payload(&self, backend: &dyn Backend, location: Location) -> Result<Vec<u8>> {

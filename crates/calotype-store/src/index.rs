@@ -45,6 +45,13 @@ pub(crate) struct PackInfo {
     pub(crate) scanned: bool,
 }
 
+/// A pack to be added.
+pub(crate) struct NewPack {
+    pub(crate) number: u32,
+    pub(crate) info: PackInfo,
+    pub(crate) records: Vec<Record>,
+}
+
 /// The index. Its methods read and write one local file.
 pub(crate) struct Index {
     place: IndexFile,
@@ -177,10 +184,11 @@ impl Index {
         records: &[Record],
         adding: Adding<'_>,
     ) -> Result<Vec<(Slot, Slot)>> {
+        let pack = NewPack { number, info, records: records.to_vec() };
         let moved = self.change(
             false,
             None,
-            |writing| add(writing, number, info, records, adding),
+            |writing| add(writing, vec![pack], adding),
             |packs| {
                 packs.insert(number, info);
             },
@@ -326,28 +334,40 @@ impl Drop for Index {
     }
 }
 
-/// Writes the rows of a pack; see [`Index::add_pack`].
+/// What is to be inserted, in the table's order. Of a chunk that is in several packs the last counts.
+fn sorted_rows(packs: Vec<NewPack>) -> Vec<(ChunkId, PackId, Location)> {
+    let mut rows = Vec::with_capacity(packs.iter().map(|pack| pack.records.len()).sum());
+    for pack in packs {
+        for (record, position) in pack.records.iter().zip(0..) {
+            let slot = Slot { pack: pack.number, record: position };
+            rows.push((record.id, pack.info.id, Location::new(slot, record)));
+        }
+    }
+    rows.sort_by_key(|(id, _, _)| *id);
+    rows
+}
+
+/// Writes the rows of packs; see [`Index::add_pack`]. What a change of the table costs is more its pages
+/// than its rows: many rows at once, in the table's order, cost far less than the same rows pack by pack.
 fn add(
     writing: &WriteTransaction,
-    number: u32,
-    info: PackInfo,
-    records: &[Record],
+    packs_added: Vec<NewPack>,
     adding: Adding<'_>,
 ) -> Result<Vec<(Slot, Slot)>> {
+    let mut packs = writing.open_table(PACKS).map_err(broken)?;
+    for pack in &packs_added {
+        packs.insert(pack.number, &PackRow::encode(&pack.info)).map_err(broken)?;
+    }
     let mut moved = Vec::new();
-    let mut records: Vec<_> = records.iter().enumerate().collect();
-    // In the table's order, which is the cheaper way to fill it.
-    records.sort_unstable_by_key(|(_, record)| record.id);
     let mut chunks = writing.open_table(CHUNKS).map_err(broken)?;
-    for (slot, record) in records {
-        let location = Location::new(Slot { pack: number, record: slot as u16 }, record);
+    for (id, pack, location) in sorted_rows(packs_added) {
         if !matches!(adding, Adding::New) {
-            let before = chunks.get(&record.id.0).map_err(broken)?;
+            let before = chunks.get(&id.0).map_err(broken)?;
             let before = before.map(|found| Location::decode(found.value()).slot.pack);
             let stays = match (adding, before) {
                 (Adding::Moved, before) => before.is_none(),
                 (Adding::Found(packs), Some(before)) => {
-                    packs.get(&before).is_some_and(|other| other.id > info.id)
+                    packs.get(&before).is_some_and(|other| other.id > pack)
                 }
                 _ => false,
             };
@@ -355,12 +375,11 @@ fn add(
                 continue;
             }
         }
-        let before = chunks.insert(&record.id.0, &location.encode()).map_err(broken)?;
+        // Moved, or stored again because it was damaged.
+        let before = chunks.insert(&id.0, &location.encode()).map_err(broken)?;
         if let Some(before) = before {
             moved.push((Location::decode(before.value()).slot, location.slot));
         }
     }
-    let mut packs = writing.open_table(PACKS).map_err(broken)?;
-    packs.insert(number, &PackRow::encode(&info)).map_err(broken)?;
     Ok(moved)
 }

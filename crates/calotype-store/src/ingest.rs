@@ -319,8 +319,8 @@ impl NodeSink for Output<'_, '_> {
     fn node(&mut self, node: Vec<u8>) -> Result<ChunkId> {
         let id = ChunkId::of(&node);
         if !self.writer.holds(id) && !self.core.touch(self.number, id)? {
-            let (codec, payload) = self.packer.pack(&node);
-            self.writer.append(id, codec, NODE_BYTES, &payload)?;
+            let packed = self.packer.pack(id, &node);
+            self.writer.append(id, NODE_BYTES, &packed)?;
         }
         Ok(id)
     }
@@ -419,15 +419,13 @@ impl Output<'_, '_> {
                 Ok(id)
             }
             // New to the worker; another batch or commit may have brought it since.
-            Found::New(id, _, _)
-                if self.writer.holds(id) || self.core.touch(self.number, id)? =>
-            {
+            Found::New(id, _) if self.writer.holds(id) || self.core.touch(self.number, id)? => {
                 self.chunks_reused += 1;
                 Ok(id)
             }
-            Found::New(id, codec, payload) => {
+            Found::New(id, packed) => {
                 self.chunks_new += 1;
-                self.writer.append(id, codec, CHUNK_BYTES, &payload)?;
+                self.writer.append(id, CHUNK_BYTES, &packed)?;
                 Ok(id)
             }
         }

@@ -79,6 +79,9 @@ pub(crate) const INDEX_CACHE_BYTES: usize = 64 << 20;
 /// has to read again after a crash.
 pub(crate) const INDEX_FLUSH_CHUNKS: u64 = 1 << 16;
 
+/// Chunks that are gathered from footers before they are added to the index: 300 MiB at most.
+pub(crate) const OPENING_CHUNKS: usize = 1 << 21;
+
 /// Packs whose footers are read at the same time when a store is opened.
 pub(crate) const OPENING_PACKS: usize = 8;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header | entry entry entry ... | record record record ... | trailer
-//!          ^ 48 bytes + payload    ^ 48 bytes each            ^ 64 bytes
+//!          ^ 64 bytes + payload    ^ 64 bytes each            ^ 64 bytes
 //! ```
 //!
 //! A pack is read through its footer (records and trailer). If that is damaged, the entries
@@ -14,6 +14,6 @@ mod open;
 mod writer;
 
 pub use format::PackId;
-pub(crate) use format::{Codec, ENTRY_BYTES, Record};
+pub(crate) use format::{Checksum, Codec, ENTRY_BYTES, Record};
 pub(crate) use open::{OpenedPack, examine_pack, open_pack};
 pub(crate) use writer::{PackWriter, Publish};

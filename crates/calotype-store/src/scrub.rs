@@ -40,6 +40,10 @@ use crate::progress::Progress;
 pub struct ScrubOptions<'a> {
     /// The most bytes per second that are read from packs; without, as fast as they can be read.
     pub rate_bytes_per_second: Option<u64>,
+    /// Unpack every chunk and compare it with its name. Without, the stored bytes are compared with the
+    /// checksum that was written with them: as good against whatever happens to them on the disk, and
+    /// several times as fast.
+    pub deep: bool,
     /// Where to look for copies of what is damaged, beside the store itself.
     pub also: &'a [&'a dyn ChunkSource],
 }
@@ -121,6 +125,8 @@ pub struct Affected {
 pub enum Origin {
     /// In the memory of this process.
     Memory,
+    /// On the local disk, which keeps pieces of what is stored remotely.
+    Cache,
     /// In another pack of the store.
     OtherPack,
     /// With one of [`ScrubOptions::also`].
@@ -174,7 +180,7 @@ fn scrub_by(
     watch.advance(0);
 
     let rate = Rate::new(clock, options.rate_bytes_per_second);
-    let passed = pass::run(core, &packs, &rate, &watch)?;
+    let passed = pass::run(core, &packs, &rate, &watch, options.deep)?;
     for &number in &passed.worn {
         core.index.set_worn(number)?;
     }
@@ -182,7 +188,7 @@ fn scrub_by(
         packs: passed.packs,
         chunks: passed.chunks,
         bytes: total_bytes,
-        packs_damaged: passed.worn.len() as u64,
+        packs_damaged: passed.worn.union(&passed.odd).count() as u64,
         packs_missing: packs.missing.len() as u64,
         places_damaged: passed.damaged,
         ..Scrubbed::default()

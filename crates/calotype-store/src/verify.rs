@@ -124,7 +124,7 @@ fn pieces(core: &Core, reached: &Reached) -> Result<Vec<Piece>> {
     let mut packs: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
     for &id in &reached.chunks {
         let location = core.index.get(id)?.ok_or_else(|| missing(id))?;
-        packs.entry(location.slot.pack).or_default().push(Place { id, location });
+        packs.entry(location.slot.pack).or_default().push(Place { id, location, checksum: None });
     }
     let mut pieces = Vec::new();
     for (number, mut places) in packs {

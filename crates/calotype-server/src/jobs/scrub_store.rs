@@ -23,13 +23,22 @@ pub struct ScrubStore {
     rate_bytes_per_second: Option<u64>,
     /// The directory of another store with copies of what may be damaged.
     repair_from: Option<PathBuf>,
+    /// Unpack everything.
+    #[serde(default)]
+    deep: bool,
     time_started: Timestamp,
 }
 
 impl ScrubStore {
     /// A scrub at most at this rate that looks for copies in the store in `repair_from`, too.
     pub fn new(rate_bytes_per_second: Option<u64>, repair_from: Option<PathBuf>) -> Self {
-        Self { rate_bytes_per_second, repair_from, time_started: Timestamp::now() }
+        Self { rate_bytes_per_second, repair_from, deep: false, time_started: Timestamp::now() }
+    }
+
+    /// One that unpacks everything and compares it with its name, not its checksum alone.
+    #[must_use]
+    pub fn deep(self, deep: bool) -> Self {
+        Self { deep, ..self }
     }
 
     /// Whether one is under way or waits.
@@ -62,8 +71,11 @@ async fn scrub(context: &mut StepContext<ScrubStore>) -> Result<(), StepError> {
     let done = tokio::task::spawn_blocking(move || {
         let copy = job.repair_from.as_deref().map(StoreCopy::open).transpose()?;
         let also: Vec<&dyn ChunkSource> = copy.iter().map(|copy| copy as _).collect();
-        let options =
-            ScrubOptions { rate_bytes_per_second: job.rate_bytes_per_second, also: &also };
+        let options = ScrubOptions {
+            rate_bytes_per_second: job.rate_bytes_per_second,
+            deep: job.deep,
+            also: &also,
+        };
         store.scrub(&options, &follow)
     })
     .await;

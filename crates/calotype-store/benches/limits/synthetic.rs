@@ -1,11 +1,11 @@
 //! Target 11 at a size that no corpus has: a store of ten million chunks whose manifests and footers are real,
-//! and whose data is one byte for each chunk, which nobody reads.
+//! and whose data is a hole in the file, which nobody reads.
 //!
 //! It is written by this file from `docs/store-format.md` alone. The index is built from it by opening it; then
 //! one image of a hundred dies.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +15,10 @@ use crate::table::{Figure, Goal, Row, Table};
 
 const CHUNK_BYTES: u64 = 65_536;
 const FANOUT: usize = 256;
+const ENTRY_BYTES: u32 = 64;
+const RECORD_BYTES: usize = 64;
+/// Of every chunk of data: enough that no pack counts as small.
+const PAYLOAD_BYTES: u32 = 400;
 const IMAGES: u64 = 100;
 const PACKS_OF_IMAGE: u64 = 2;
 const MIB: f64 = 1_048_576.0;
@@ -80,9 +84,7 @@ fn make_image(store: &Path, image: u64, chunks: u64) {
     for leaf in 0..chunks.div_ceil(FANOUT as u64) {
         let first = leaf * FANOUT as u64;
         let names: Vec<Name> = (first..chunks.min(first + FANOUT as u64)).map(name).collect();
-        for name in &names {
-            pack.append(name, 1, &[0], CHUNK_BYTES as u32);
-        }
+        pack.data.extend_from_slice(&names);
         level.push(pack.node(&names));
         if first * PACKS_OF_IMAGE / chunks != pack.number % PACKS_OF_IMAGE {
             let next = pack.number + 1;
@@ -107,6 +109,8 @@ struct Pack {
     file: BufWriter<File>,
     length: u32,
     records: Vec<u8>,
+    /// The chunks of data, which come after the nodes.
+    data: Vec<Name>,
 }
 
 impl Pack {
@@ -117,9 +121,10 @@ impl Pack {
             file: BufWriter::with_capacity(1 << 20, File::create(path).unwrap()),
             length: 0,
             records: Vec::new(),
+            data: Vec::new(),
         };
         pack.write(b"CALOPACK");
-        pack.write(&1_u32.to_le_bytes());
+        pack.write(&2_u32.to_le_bytes());
         pack.write(&[0; 4]);
         pack
     }
@@ -129,31 +134,39 @@ impl Pack {
         self.length += bytes.len() as u32;
     }
 
-    fn append(&mut self, name: &Name, codec: u8, payload: &[u8], plain_bytes: u32) {
-        let stored = (payload.len() as u32).to_le_bytes();
-        let plain = plain_bytes.to_le_bytes();
-        let codec = [codec, 0, 0, 0];
-        self.write([*b"CHNK", stored, plain, codec].as_flattened());
-        self.write(name);
-        let offset = self.length.to_le_bytes();
-        self.write(payload);
+    fn record(&mut self, name: &Name, offset: u32, stored: u32, plain: u32, codec: u8) {
         self.records.extend_from_slice(name);
-        self.records.extend_from_slice([offset, stored, plain, codec].as_flattened());
+        let numbers = [offset, stored, plain, codec.into()].map(u32::to_le_bytes);
+        self.records.extend_from_slice(numbers.as_flattened());
+        // The checksum of a raw payload is the first half of its name.
+        self.records.extend_from_slice(&name[..16]);
     }
 
     fn node(&mut self, names: &[Name]) -> Name {
         let mut node = names.as_flattened().to_vec();
         node.resize(FANOUT * 32, 0);
         let name = *blake3::hash(&node).as_bytes();
-        self.append(&name, 0, &node, node.len() as u32);
+        let length = node.len() as u32;
+        self.write(b"CHNK");
+        self.write([length, length, 0].map(u32::to_le_bytes).as_flattened());
+        self.write(&name);
+        self.write(&name[..16]);
+        self.record(&name, self.length, length, length, 0);
+        self.write(&node);
         name
     }
 
     fn finish(mut self) {
+        for name in std::mem::take(&mut self.data) {
+            let offset = self.length + ENTRY_BYTES;
+            self.record(&name, offset, PAYLOAD_BYTES, CHUNK_BYTES as u32, 1);
+            self.length = offset + PAYLOAD_BYTES;
+        }
+        self.file.seek(SeekFrom::Start(self.length.into())).unwrap();
         let records = std::mem::take(&mut self.records);
         let mut trailer = u64::from(self.length).to_le_bytes().to_vec();
-        trailer.extend_from_slice(&((records.len() / 48) as u32).to_le_bytes());
-        trailer.extend_from_slice(&1_u32.to_le_bytes());
+        trailer.extend_from_slice(&((records.len() / RECORD_BYTES) as u32).to_le_bytes());
+        trailer.extend_from_slice(&2_u32.to_le_bytes());
         let mut hasher = blake3::Hasher::new();
         hasher.update(&records);
         hasher.update(&trailer);

@@ -7,11 +7,11 @@ use std::thread;
 use redb::ReadableTable;
 
 use super::opened::{CHUNKS, Opened, PACKS, broken};
-use super::{Adding, Location, PackInfo, add};
+use super::{Adding, Location, NewPack, PackInfo, add};
 use crate::backend::{Afresh, Backend};
 use crate::error::{ErrorKind, Result};
 use crate::id::ChunkId;
-use crate::limits::OPENING_PACKS;
+use crate::limits::{OPENING_CHUNKS, OPENING_PACKS};
 use crate::pack::{self, PackId};
 
 /// Numbers for `packs` (with their lengths): those that the index has them by, or new ones.
@@ -54,6 +54,8 @@ pub(super) fn reconcile(
     let mut missing: Vec<_> =
         wanted.iter().filter(|(number, _)| !known.contains_key(number)).collect();
     missing.sort_unstable_by_key(|(_, info)| info.id);
+    let mut found = Vec::new();
+    let mut found_chunks = 0;
     for packs in missing.chunks(OPENING_PACKS) {
         for ((number, info), opened) in packs.iter().zip(open(backend, packs)) {
             let opened = match opened {
@@ -64,12 +66,30 @@ pub(super) fn reconcile(
                 opened => opened?,
             };
             let info = PackInfo { scanned: info.scanned || opened.scanned, ..**info };
-            let adding = Adding::Found(&known);
-            index.change(false, |writing| add(writing, **number, info, &opened.records, adding))?;
-            known.insert(**number, info);
+            found_chunks += opened.records.len();
+            found.push(NewPack { number: **number, info, records: opened.records });
+        }
+        if found_chunks >= OPENING_CHUNKS {
+            add_found(index, std::mem::take(&mut found), &mut known)?;
+            found_chunks = 0;
         }
     }
+    add_found(index, found, &mut known)?;
     Ok(known)
+}
+
+fn add_found(
+    index: &Opened,
+    found: Vec<NewPack>,
+    known: &mut BTreeMap<u32, PackInfo>,
+) -> Result<()> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let infos: Vec<_> = found.iter().map(|pack| (pack.number, pack.info)).collect();
+    index.change(false, |writing| add(writing, found, Adding::Found(known)))?;
+    known.extend(infos);
+    Ok(())
 }
 
 /// Side by side: with a distant backend each takes a while.

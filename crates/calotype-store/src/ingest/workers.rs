@@ -9,8 +9,7 @@ use crate::error::Result;
 use crate::id::ChunkId;
 use crate::limits::CHUNK_BYTES;
 use crate::liveness::CommitNumber;
-use crate::pack::Codec;
-use crate::pack::codec::Packer;
+use crate::pack::codec::{Packed, Packer};
 
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
@@ -35,7 +34,7 @@ pub(super) struct WorkDone {
 pub(super) enum Found {
     Hole,
     Known(ChunkId),
-    New(ChunkId, Codec, Vec<u8>),
+    New(ChunkId, Packed),
 }
 
 /// Works until there is no more, or until `send` answers that nobody listens.
@@ -69,6 +68,5 @@ fn look(core: &Core, commit: CommitNumber, packer: &mut Packer, chunk: &[u8]) ->
     if core.touch(commit, id)? {
         return Ok(Found::Known(id));
     }
-    let (codec, payload) = packer.pack(chunk);
-    Ok(Found::New(id, codec, payload))
+    Ok(Found::New(id, packer.pack(id, chunk)))
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::Codec;
+use super::format::Checksum;
 use crate::id::ChunkId;
 use crate::limits::ZSTD_LEVEL;
 
@@ -17,14 +18,35 @@ impl Packer {
         Ok(Self { zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL)?, buffer: Vec::new() })
     }
 
-    /// The payload of `plain`: packed if that saves a sixteenth, else the bytes themselves.
-    pub(crate) fn pack(&mut self, plain: &[u8]) -> (Codec, Vec<u8>) {
+    /// The payload of the chunk `id`: packed if that saves a sixteenth, else the bytes themselves.
+    pub(crate) fn pack(&mut self, id: ChunkId, plain: &[u8]) -> Packed {
         self.buffer.resize(plain.len() - plain.len() / 16, 0);
         match self.zstd.compress_to_buffer(plain, &mut self.buffer[..]) {
-            Ok(length) if length < plain.len() => (Codec::Zstd, self.buffer[..length].to_vec()),
+            Ok(length) if length < plain.len() => {
+                Packed::new(Codec::Zstd, self.buffer[..length].to_vec())
+            }
             // The usual failure is that the result does not fit, i.e. saves too little.
-            _ => (Codec::Raw, plain.to_vec()),
+            _ => Packed {
+                codec: Codec::Raw,
+                payload: plain.to_vec(),
+                checksum: Checksum::of_raw(id),
+            },
         }
+    }
+}
+
+/// A chunk as it is stored.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) codec: Codec,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) checksum: Checksum,
+}
+
+impl Packed {
+    pub(crate) fn new(codec: Codec, payload: Vec<u8>) -> Self {
+        let checksum = Checksum::of(&payload);
+        Self { codec, payload, checksum }
     }
 }
 
@@ -92,8 +114,8 @@ mod tests {
         let mut noise = vec![0; 65536];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
         for (plain, codec) in [(&text, Codec::Zstd), (&noise, Codec::Raw)] {
-            let (used, payload) = packer.pack(plain);
-            assert_eq!(used, codec);
+            let Packed { codec: used, payload, checksum } = packer.pack(ChunkId::of(plain), plain);
+            assert_eq!((used, checksum), (codec, Checksum::of(&payload)));
             let stored = payload.clone();
             let unpacked = unpack(ChunkId::of(plain), used, payload, plain.len());
             assert_eq!(unpacked.as_ref(), Some(plain));
@@ -104,8 +126,8 @@ mod tests {
     #[test]
     fn refuses_a_payload_that_is_not_its_name() {
         let plain = vec![7; 8192];
-        let (codec, payload) = Packer::new().unwrap().pack(&plain);
         let id = ChunkId::of(&plain);
+        let Packed { codec, payload, .. } = Packer::new().unwrap().pack(id, &plain);
         assert!(unpack(ChunkId::of(b"other"), codec, payload.clone(), 8192).is_none());
         assert!(unpack(id, codec, payload.clone(), 8191).is_none());
         assert!(unpack(id, codec, payload.clone(), 8193).is_none());

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::id::ChunkId;
 use crate::limits::PLAIN_BYTES_MAX;
 
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 pub(super) const HEADER_MAGIC: [u8; 8] = *b"CALOPACK";
 pub(super) const ENTRY_MAGIC: [u8; 4] = *b"CHNK";
 pub(super) const TRAILER_MAGIC: [u8; 8] = *b"CALOEND\n";
@@ -86,6 +86,7 @@ pub(super) struct RawEntry {
     pub(super) codec: u8,
     pub(super) reserved: [u8; 3],
     pub(super) id: [u8; 32],
+    pub(super) checksum: [u8; CHECKSUM_BYTES],
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -97,6 +98,7 @@ pub(super) struct RawRecord {
     pub(super) plain_bytes: U32,
     pub(super) codec: u8,
     pub(super) reserved: [u8; 3],
+    pub(super) checksum: [u8; CHECKSUM_BYTES],
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -116,6 +118,26 @@ pub(crate) const ENTRY_BYTES: u64 = size_of::<RawEntry>() as u64;
 pub(super) const RECORD_BYTES: u64 = size_of::<RawRecord>() as u64;
 pub(super) const TRAILER_BYTES: u64 = size_of::<RawTrailer>() as u64;
 
+const CHECKSUM_BYTES: usize = 16;
+
+/// The first half of the digest of a payload as it is stored: proves without unpacking that the
+/// bytes are those that were written. Of a raw payload it is the first half of the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Checksum([u8; CHECKSUM_BYTES]);
+
+impl Checksum {
+    pub(crate) fn of(payload: &[u8]) -> Self {
+        Self::of_raw(ChunkId::of(payload))
+    }
+
+    /// Of the payload of a chunk that is stored raw.
+    pub(super) fn of_raw(id: ChunkId) -> Self {
+        let mut half = [0; CHECKSUM_BYTES];
+        half.copy_from_slice(&id.0[..CHECKSUM_BYTES]);
+        Self(half)
+    }
+}
+
 /// One chunk of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -125,6 +147,7 @@ pub(crate) struct Record {
     pub(crate) stored_bytes: u32,
     pub(crate) plain_bytes: u32,
     pub(crate) codec: Codec,
+    pub(crate) checksum: Checksum,
 }
 
 impl Record {
@@ -136,6 +159,7 @@ impl Record {
             plain_bytes: U32::new(self.plain_bytes),
             codec: self.codec.to_byte(),
             reserved: [0; 3],
+            checksum: self.checksum.0,
         }
     }
 
@@ -147,6 +171,7 @@ impl Record {
             codec: self.codec.to_byte(),
             reserved: [0; 3],
             id: self.id.0,
+            checksum: self.checksum.0,
         }
     }
 
@@ -163,6 +188,7 @@ impl Record {
             stored_bytes: raw.stored_bytes.get(),
             plain_bytes: raw.plain_bytes.get(),
             codec: Codec::from_byte(raw.codec)?,
+            checksum: Checksum(raw.checksum),
         };
         record.is_plausible(end).then_some(record)
     }
@@ -175,6 +201,7 @@ impl Record {
             stored_bytes: raw.stored_bytes.get(),
             plain_bytes: raw.plain_bytes.get(),
             codec: Codec::from_byte(raw.codec)?,
+            checksum: Checksum(raw.checksum),
         };
         (raw.magic == ENTRY_MAGIC && record.is_plausible(end)).then_some(record)
     }

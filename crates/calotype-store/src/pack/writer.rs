@@ -7,11 +7,12 @@ use std::thread::{Scope, ScopedJoinHandle};
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{U32, U64};
 
+use super::codec::Packed;
 use super::format::{
     ENTRY_BYTES, HEADER_BYTES, HEADER_MAGIC, RECORD_BYTES, RawHeader, RawTrailer, TRAILER_BYTES,
     TRAILER_MAGIC, VERSION, footer_checksum,
 };
-use super::{Codec, PackId, Record};
+use super::{PackId, Record};
 use crate::backend::{Key, Upload};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -68,21 +69,20 @@ impl<'scope, 'env> PackWriter<'scope, 'env> {
         self.stored_bytes
     }
 
-    /// Appends a chunk; `payload` is `plain_bytes` of plain bytes under `codec`.
+    /// Appends a chunk of `plain_bytes` plain bytes.
     pub(crate) fn append(
         &mut self,
         id: ChunkId,
-        codec: Codec,
         plain_bytes: usize,
-        payload: &[u8],
+        packed: &Packed,
     ) -> Result<()> {
         if self.current.is_none() {
             self.stored_bytes += HEADER_BYTES + TRAILER_BYTES;
             self.current = Some(OpenPack::create(self.core)?);
         }
         if let Some(pack) = &mut self.current {
-            pack.append(id, codec, plain_bytes, payload)?;
-            self.stored_bytes += ENTRY_BYTES + payload.len() as u64 + RECORD_BYTES;
+            pack.append(id, plain_bytes, packed)?;
+            self.stored_bytes += ENTRY_BYTES + packed.payload.len() as u64 + RECORD_BYTES;
         }
         Ok(())
     }
@@ -164,13 +164,8 @@ impl OpenPack {
         self.written_bytes + self.buffer.len() as u64
     }
 
-    fn append(
-        &mut self,
-        id: ChunkId,
-        codec: Codec,
-        plain_bytes: usize,
-        payload: &[u8],
-    ) -> Result<()> {
+    fn append(&mut self, id: ChunkId, plain_bytes: usize, packed: &Packed) -> Result<()> {
+        let Packed { codec, payload, checksum } = packed;
         let offset = u32::try_from(self.length_bytes() + ENTRY_BYTES)
             .map_err(|_| Error::corrupt(format!("pack {} too long", self.pack)))?;
         let record = Record {
@@ -178,7 +173,8 @@ impl OpenPack {
             offset,
             stored_bytes: payload.len() as u32,
             plain_bytes: plain_bytes as u32,
-            codec,
+            codec: *codec,
+            checksum: *checksum,
         };
         self.buffer.extend_from_slice(record.to_entry().as_bytes());
         self.buffer.extend_from_slice(payload);

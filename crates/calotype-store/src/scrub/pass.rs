@@ -7,7 +7,7 @@
 //!
 //! What is remembered of a sound chunk are eight bytes, see [`fingerprint`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -33,8 +33,12 @@ pub(super) struct Passed {
     pub(super) chunks: u64,
     /// Places where the bytes are not those of the chunk, or cannot be read.
     pub(super) damaged: u64,
-    /// Packs of which any byte is not as it was written.
+    /// Their fingerprints: a cache may hide that what is stored is damaged.
+    lost: HashSet<u64>,
+    /// Packs of which any byte is not as it was written, and that can be written anew.
     pub(super) worn: BTreeSet<u32>,
+    /// Packs that are longer or shorter than they were, or whose footer cannot be read.
+    pub(super) odd: BTreeSet<u32>,
     /// Packs that are not there. They may still be open, and can be read until they are not.
     pub(super) missing: BTreeSet<u32>,
     /// Fingerprints of the sound, sorted.
@@ -48,7 +52,13 @@ impl Passed {
         self.sound.binary_search(&fingerprint(id, location)).is_ok()
     }
 
+    /// Whether the pass found that this is not the chunk.
+    pub(super) fn is_lost(&self, id: ChunkId, location: Location) -> bool {
+        self.lost.contains(&fingerprint(id, location))
+    }
+
     fn add(&mut self, other: Self) {
+        self.lost.extend(other.lost);
         self.chunks += other.chunks;
         self.damaged += other.damaged;
         self.worn.extend(other.worn);
@@ -108,10 +118,12 @@ pub(super) fn run(
     packs: &Packs,
     rate: &Rate<'_>,
     watch: &Watch<'_>,
+    deep: bool,
 ) -> Result<Passed> {
     let workers = thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_MAX);
     let (sender, pieces) = sync_channel(2 * workers);
-    let work = Work { core, rate, watch, pieces: Mutex::new(pieces), stop: AtomicBool::new(false) };
+    let stop = AtomicBool::new(false);
+    let work = Work { core, rate, watch, deep, pieces: Mutex::new(pieces), stop };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| work.run())).collect();
         let mut passed = Passed { missing: packs.missing.clone(), ..Passed::default() };
@@ -140,14 +152,17 @@ fn feed(
     passed: &mut Passed,
 ) -> Result<()> {
     for &(number, info) in packs {
-        let Some((places, sound)) = places(work.core, number, info)? else { continue };
+        let Some(contents) = Contents::read(work.core, number, info, work.deep)? else { continue };
         passed.packs += 1;
-        if !sound {
+        if contents.odd {
+            tracing::error!(pack = %info.id, "a pack cannot be read as it should");
+            passed.odd.insert(number);
+        } else if contents.worn {
             tracing::error!(pack = %info.id, "a pack is not as it was written");
             passed.worn.insert(number);
         }
         let mut rest_bytes = info.length_bytes;
-        for piece in pieces::cut(info.id, places) {
+        for piece in pieces::cut(info.id, contents.places) {
             rest_bytes = rest_bytes.saturating_sub(piece.length_bytes as u64);
             // The workers are gone if one of them failed.
             if work.stop.load(Ordering::Relaxed) || sender.send(piece).is_err() {
@@ -162,34 +177,50 @@ fn feed(
     Ok(())
 }
 
-/// The chunks of a pack in their order, and whether the pack's own bytes are sound; none if it is gone.
-fn places(core: &Core, number: u32, info: PackInfo) -> Result<Option<(Vec<Place>, bool)>> {
-    let (opened, sound) =
-        match pack::examine_pack(&Afresh(core.backend.as_ref()), info.id, info.length_bytes) {
+/// What a pack holds.
+#[derive(Default)]
+struct Contents {
+    /// In their order.
+    places: Vec<Place>,
+    /// Its header, records or trailer are not as they were written.
+    worn: bool,
+    /// It has another length than it had, or its footer cannot be read.
+    odd: bool,
+}
+
+impl Contents {
+    /// None if the pack is gone.
+    fn read(core: &Core, number: u32, info: PackInfo, deep: bool) -> Result<Option<Self>> {
+        let backend = Afresh(core.backend.as_ref());
+        let (opened, sound) = match pack::examine_pack(&backend, info.id, info.length_bytes) {
             Ok(examined) => examined,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            // What it holds cannot be learnt from it.
+            // Its chunks are looked at where something needs them.
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => {
                 tracing::error!(%error, pack = %info.id, "the footer of a pack cannot be read");
-                return Ok(Some((Vec::new(), false)));
+                return Ok(Some(Self { odd: true, ..Self::default() }));
             }
             Err(error) => return Err(error),
         };
-    let known = core.index.pack(number);
-    let same_length = known.is_none_or(|known| known.length_bytes == info.length_bytes);
-    let place = |(record, position): (&pack::Record, u16)| Place {
-        id: record.id,
-        location: Location::new(Slot { pack: number, record: position }, record),
-    };
-    let mut places: Vec<_> = opened.records.iter().zip(0..).map(place).collect();
-    places.sort_unstable_by_key(|place| place.location.offset);
-    Ok(Some((places, sound && same_length)))
+        let place = |(record, position): (&pack::Record, u16)| Place {
+            id: record.id,
+            location: Location::new(Slot { pack: number, record: position }, record),
+            checksum: (!deep).then_some(record.checksum),
+        };
+        let mut places: Vec<_> = opened.records.iter().zip(0..).map(place).collect();
+        places.sort_unstable_by_key(|place| place.location.offset);
+        let known = core.index.pack(number);
+        let odd = known.is_some_and(|known| known.length_bytes != info.length_bytes);
+        Ok(Some(Self { places, worn: !sound, odd }))
+    }
 }
 
 struct Work<'a> {
     core: &'a Core,
     rate: &'a Rate<'a>,
     watch: &'a Watch<'a>,
+    /// Unpack everything.
+    deep: bool,
     pieces: Mutex<Receiver<Piece>>,
     /// One of the workers failed.
     stop: AtomicBool,
@@ -231,8 +262,10 @@ impl Work<'_> {
                     passed.worn.insert(place.location.slot.pack);
                 }
                 Found::Damaged => self.note_damage(piece.pack, place, passed),
+                // It may pass: whatever needs the chunk tries again.
                 Found::Unreadable(error) => {
-                    self.note_damage(piece.pack, place, passed);
+                    tracing::error!(chunk = %place.id, pack = %piece.pack, %error, "cannot be read");
+                    passed.damaged += 1;
                     passed.unreadable += 1;
                     failure = Some(error);
                 }
@@ -254,6 +287,7 @@ impl Work<'_> {
         let offset = place.location.offset;
         tracing::error!(chunk = %place.id, %pack, offset, "a chunk is damaged");
         passed.damaged += 1;
+        passed.lost.insert(fingerprint(place.id, place.location));
         passed.worn.insert(place.location.slot.pack);
         // From now on nobody who brings the same bytes relies on these.
         self.core.index.set_damaged(place.id, place.location, true);

@@ -130,6 +130,11 @@ impl Walk<'_> {
                 let missing = Error::corrupt(format!("chunk {id} is in a pack that is missing"));
                 return self.want(id, plain_bytes, &missing);
             }
+            // It may be read from a cache all the same.
+            if self.passed.is_lost(id, location) {
+                let lost = Error::corrupt(format!("chunk {id} is damaged where it is stored"));
+                return self.want(id, plain_bytes, &lost);
+            }
         }
         match self.core.load(id, plain_bytes) {
             Ok(_) => Ok(()),

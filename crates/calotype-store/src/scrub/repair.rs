@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use super::Origin;
-use super::source::{ChunkSource, Memory, OtherPacks, sound_manifest};
+use super::source::{ChunkSource, LocalCache, Memory, OtherPacks, sound_manifest};
 use crate::backend::Key;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,9 +37,10 @@ fn store_copies(
     stored: &mut BTreeMap<ChunkId, Origin>,
 ) -> Result<()> {
     let memory = Memory(core);
+    let cache = LocalCache(core);
     let packs = OtherPacks(core);
     let mut sources: Vec<(Origin, &dyn ChunkSource)> =
-        vec![(Origin::Memory, &memory), (Origin::OtherPack, &packs)];
+        vec![(Origin::Memory, &memory), (Origin::Cache, &cache), (Origin::OtherPack, &packs)];
     sources.extend(also.iter().map(|&source| (Origin::Elsewhere, source)));
 
     // What is stored stays for as long as this is alive; then it is reached by what needed it.
@@ -57,8 +58,7 @@ fn store_copies(
                 if !right || stored.contains_key(&id) {
                     return Ok(());
                 }
-                let (codec, payload) = packer.pack(plain);
-                writer.append(id, codec, plain.len(), &payload)?;
+                writer.append(id, plain.len(), &packer.pack(id, plain))?;
                 stored.insert(id, copy);
                 if writer.is_full() { writer.roll(|_| Ok(())) } else { Ok(()) }
             };

@@ -81,6 +81,32 @@ impl ChunkSource for Memory<'_> {
     }
 }
 
+/// Pieces of the chunk's own pack that are kept on the local disk.
+pub(super) struct LocalCache<'a>(pub(super) &'a Core);
+
+impl LocalCache<'_> {
+    fn copy(&self, id: ChunkId, plain_bytes: usize) -> Option<Vec<u8>> {
+        let core = self.0;
+        let location = core.index.get(id).ok()??;
+        let pack = core.index.pack(location.slot.pack)?;
+        let mut payload = vec![0; (location.stored_bytes as usize).min(PLAIN_BYTES_MAX)];
+        let offset = u64::from(location.offset);
+        core.backend.read(Key::Pack(pack.id), offset, &mut payload).ok()?;
+        codec::unpack(id, location.codec, payload, plain_bytes)
+    }
+}
+
+impl ChunkSource for LocalCache<'_> {
+    fn copies(&self, wanted: &BTreeMap<ChunkId, usize>, take: &mut TakeCopy<'_>) -> Result<()> {
+        for (&id, &plain_bytes) in wanted {
+            if let Some(plain) = self.copy(id, plain_bytes) {
+                take(id, &plain)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The store's own packs: a chunk may be in more than one, if two commits brought it at once, or it was
 /// moved and the old pack is still there.
 pub(super) struct OtherPacks<'a>(pub(super) &'a Core);

@@ -102,7 +102,7 @@ fn a_pack_with_a_damaged_chunk_is_not_deleted() {
     let pack = packs.map(|entry| entry.unwrap().path()).min().unwrap();
     let mut bytes = std::fs::read(&pack).unwrap();
     // Chunk 6 lies behind the header and six entries of noise, which is stored as it is.
-    bytes[16 + 6 * (48 + CHUNK) + 48 + 100] ^= 1;
+    bytes[16 + 6 * (64 + CHUNK) + 64 + 100] ^= 1;
     std::fs::write(&pack, bytes).unwrap();
 
     store.collect(&[few.manifest].into()).unwrap();

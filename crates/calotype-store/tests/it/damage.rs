@@ -119,8 +119,8 @@ fn committing_the_same_bytes_again_heals_a_damaged_chunk() {
 fn a_pack_without_its_footer_is_read_by_its_entries() {
     let (directory, id, bytes, pack) = one_pack();
     let whole = fs::read(&pack).unwrap();
-    // Seven chunks, the node among them, have records of 48 bytes; the trailer has 64.
-    for cut in [1, 30, 64, 65, 64 + 48 * 7] {
+    // Seven chunks, the node among them, have records of 64 bytes; the trailer has 64.
+    for cut in [1, 30, 64, 65, 64 + 64 * 7] {
         fs::write(&pack, &whole[..whole.len() - cut]).unwrap();
         let store = open(directory.path());
         store.verify(id).unwrap();
@@ -222,7 +222,7 @@ fn half_written_and_foreign_files_do_not_matter() {
 fn refuses_a_pack_of_a_later_version() {
     let (directory, _, _, pack) = one_pack();
     let mut bytes = fs::read(&pack).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     fs::write(&pack, bytes).unwrap();
     Store::drop_index(directory.path()).unwrap();
     let error = Store::open(directory.path()).unwrap_err();

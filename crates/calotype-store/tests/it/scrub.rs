@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use calotype_disk::Disk;
+use calotype_store::backend::Local;
 use calotype_store::{
     Affected, ChunkId, ChunkSource, ErrorKind, ManifestId, Origin, PartialId, Progress, Result,
     ScrubOptions, Scrubbed, Store, StoreCopy, TakeCopy,
@@ -18,7 +19,7 @@ use crate::support::{CHUNK, MemoryDisk, noise, open, read_all, small};
 
 const CHUNK_BYTES: u64 = CHUNK as u64;
 /// Of noise, which is stored as it is: the entry and the payload.
-const ENTRY: u64 = 48;
+const ENTRY: u64 = 64;
 const STEP: u64 = ENTRY + CHUNK_BYTES;
 
 fn disk(seeds: impl IntoIterator<Item = u64>) -> MemoryDisk {
@@ -99,9 +100,9 @@ fn finds_a_flipped_bit_anywhere_in_a_pack() {
     let pack = packs(directory.path()).pop().unwrap();
     let length = fs::metadata(&pack).unwrap().len();
     // Everything but the inside of payloads, and something of that.
-    let around = |offset: u64| offset % STEP < 100;
-    let offsets = (0..length).filter(|&offset| around(offset) && offset % 3 == 0);
-    let offsets = offsets.chain((0..length).step_by(4999)).chain(length - 500..length);
+    let around = |offset: u64| offset % STEP < 120;
+    let offsets = (0..length).filter(|&offset| around(offset) && offset % 7 == 0);
+    let offsets = offsets.chain((0..length).step_by(9973)).chain((length - 700..length).step_by(3));
     let index = fs::read(directory.path().join("index")).unwrap();
     for offset in offsets {
         flip(&pack, offset);
@@ -331,6 +332,30 @@ fn repairs_from_a_pack_that_was_deleted_while_it_was_open() {
     open(directory.path()).verify(id).unwrap();
 }
 
+#[test]
+fn repairs_from_the_local_cache_of_a_remote_store() {
+    let (remote, local) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = calotype_store::Options { cache_bytes: 0, ..small() };
+    let backend = Box::new(Local::open(remote.path()).unwrap());
+    let store = Store::open_on(backend, local.path(), &options).unwrap();
+    let id = commit(&store, 1..4);
+    store.verify(id).unwrap();
+    let bytes = read_all(&store, id);
+    flip(&packs(remote.path())[0], 16 + STEP + 99);
+    // Nobody notices, as long as it is read from the cache.
+    assert!(read_all(&store, id) == bytes);
+    let scrubbed = scrub(&store);
+    assert!(scrubbed.is_whole());
+    assert_eq!(scrubbed.damages.len(), 1);
+    assert_eq!(scrubbed.damages[0].repaired, Some(Origin::Cache));
+    drop(store);
+    // What is stored is whole again, without any cache.
+    let again = tempfile::tempdir().unwrap();
+    let backend = Box::new(Local::open(remote.path()).unwrap());
+    let store = Store::open_on(backend, again.path(), &options).unwrap();
+    assert!(read_all(&store, id) == bytes);
+}
+
 fn copy_of(directory: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for folder in ["packs", "manifests"] {
@@ -462,4 +487,24 @@ fn goes_on_beside_commits_and_collections() {
         assert!(!failed);
     });
     store.verify(kept).unwrap();
+}
+
+#[test]
+fn a_pack_that_is_cut_short_while_it_is_open_harms_no_collection() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    commit(&store, 1..20);
+    let few = commit(&store, [1, 2, 19]);
+    let other = commit(&store, 50..52);
+    let pack = packs(directory.path())[0].clone();
+    let file = fs::OpenOptions::new().write(true).open(&pack).unwrap();
+    file.set_len(16 + 5 * STEP).unwrap();
+    let scrubbed = scrub(&store);
+    assert_eq!((scrubbed.packs_damaged, scrubbed.affected().contains(&few)), (1, true));
+    assert!(!scrubbed.affected().contains(&other));
+    // Little of it is needed, so it would be moved.
+    store.collect(&[few, other].into()).unwrap();
+    assert!(pack.exists());
+    store.verify(other).unwrap();
+    assert_eq!(store.verify(few).unwrap_err().kind(), ErrorKind::Corrupt);
 }

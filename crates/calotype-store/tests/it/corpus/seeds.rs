@@ -51,7 +51,8 @@ fn input(flags: u8, disk: &Sparse) -> Vec<u8> {
     let store = Store::open(directory.path()).unwrap();
     let id = store.commit(disk, None, &()).unwrap().manifest;
     let root = fs::read(directory.path().join(format!("manifests/{id}"))).unwrap();
-    let pack = fs::read(directory.path().join("packs/00000001.pack")).unwrap();
+    let mut packs = fs::read_dir(directory.path().join("packs")).unwrap();
+    let pack = fs::read(packs.next().unwrap().unwrap().path()).unwrap();
     [&[flags], &root[..ROOT_HEAD_BYTES], &pack].concat()
 }
 

@@ -21,8 +21,8 @@ const ROOT_BYTES: usize = 8224;
 const NODE_BYTES: usize = 8192;
 const CHUNK_BYTES: usize = 65_536;
 const HEADER_BYTES: usize = 16;
-const ENTRY_BYTES: usize = 48;
-const RECORD_BYTES: usize = 48;
+const ENTRY_BYTES: usize = 64;
+const RECORD_BYTES: usize = 64;
 const TRAILER_BYTES: usize = 64;
 const ID_BYTES: usize = 32;
 /// Runs of a disk that are looked at.
@@ -107,7 +107,7 @@ fn rename(pack: &mut [u8], root: &mut [u8]) {
     while let Some(entry) = pack.get(offset..offset + ENTRY_BYTES)
         && entry.starts_with(b"CHNK")
     {
-        let id: Id = entry[16..].try_into().unwrap();
+        let id: Id = entry[16..48].try_into().unwrap();
         let (stored, codec) = (number(&entry[4..8]), entry[12]);
         let start = offset + ENTRY_BYTES;
         let Some(payload) = pack.get_mut(start..start + stored) else { break };
@@ -121,7 +121,7 @@ fn rename(pack: &mut [u8], root: &mut [u8]) {
         };
         let name = *blake3::hash(&plain).as_bytes();
         names.insert(id, name);
-        pack[offset + 16..start].copy_from_slice(&name);
+        pack[offset + 16..offset + 48].copy_from_slice(&name);
         offset = start + stored;
     }
     let end = pack.len().saturating_sub(TRAILER_BYTES);
