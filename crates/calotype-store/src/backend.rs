@@ -118,6 +118,11 @@ pub trait Backend: Send + Sync {
         self.read(key, offset, buf)
     }
 
+    /// As [`Backend::read_again`], but what a cache has is left alone: it may be the better copy.
+    fn read_below(&self, key: Key, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.read(key, offset, buf)
+    }
+
     /// Deletes visible files. They are gone for good when it returns; one that is missing is no error.
     fn delete(&self, keys: &[Key]) -> Result<()>;
 }

@@ -198,6 +198,10 @@ impl Backend for Cached {
         Ok(())
     }
 
+    fn read_below(&self, key: Key, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.below.read_below(key, offset, buf)
+    }
+
     fn read_again(&self, key: Key, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.below.read_again(key, offset, buf)?;
         if let Key::Pack(pack) = key {
