@@ -124,6 +124,8 @@ struct ScrubStoreDetails {
     rate_bytes_per_second: Option<u64>,
     /// Directory, on the service's machine, of another store with copies of what may be damaged.
     repair_from: Option<PathBuf>,
+    /// Unpack everything and compare it with its digest, not what is stored with its checksum.
+    is_deep: bool,
 }
 
 /// `ScrubStore`: reads everything again and repairs what it can. The report is in `GetStoreUsage` when
@@ -143,6 +145,7 @@ pub async fn scrub(context: Context, request: Request) -> Result<Reply, ApiError
         return Err(ApiError::incorrect_state("the store is being scrubbed already"));
     }
     let job = ScrubStore::new(details.rate_bytes_per_second, details.repair_from);
+    let job = job.deep(details.is_deep);
     super::submit_visible(&context, job, Batch::new(), Reply::accepted()).await
 }
 

@@ -76,6 +76,10 @@ pub struct ScrubArguments {
     /// Take copies of what is damaged from the store in this directory; nothing there is changed.
     #[arg(long, value_name = "DIR")]
     pub repair_from: Option<PathBuf>,
+    /// Unpack every chunk and compare it with its digest, not what is stored with its checksum:
+    /// several times as much work.
+    #[arg(long)]
+    pub deep: bool,
     /// Open the store here instead of asking the service.
     #[arg(long)]
     pub offline: bool,
@@ -196,7 +200,7 @@ async fn scrub_online(directory: &Path, arguments: ScrubArguments) -> anyhow::Re
     if !client.is_up().await {
         bail!("the region does not answer: start it with `calotype serve`, or use --offline");
     }
-    let mut details = json!({});
+    let mut details = json!({ "isDeep": arguments.deep });
     if let Some(mib) = arguments.rate_mib {
         details["rateBytesPerSecond"] = mib.saturating_mul(BYTES_PER_MIB).into();
     }
@@ -225,7 +229,7 @@ async fn scrub_offline(directory: &Path, arguments: ScrubArguments) -> anyhow::R
         let rate_bytes_per_second = arguments.rate_mib.map(|mib| mib.saturating_mul(BYTES_PER_MIB));
         let bar = Bar(byte_bar("scrubbing"));
         let options =
-            ScrubOptions { rate_bytes_per_second, also: &also, ..ScrubOptions::default() };
+            ScrubOptions { rate_bytes_per_second, deep: arguments.deep, also: &also };
         let scrubbed = store.scrub(&options, &bar)?;
         bar.0.finish_and_clear();
         anyhow::Ok(scrubbed)

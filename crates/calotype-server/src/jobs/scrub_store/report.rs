@@ -203,6 +203,7 @@ impl ScrubReport {
 fn damaged_chunk(damage: &Damage) -> DamagedChunk {
     let from = |origin| match origin {
         Origin::Memory => "memory",
+        Origin::Cache => "the local cache",
         Origin::OtherPack => "another pack",
         Origin::Elsewhere => "another store",
     };
