@@ -33,6 +33,13 @@ pub struct Options {
     pub store: StoreConfig,
 }
 
+impl Options {
+    /// A region that keeps its images in its own directory.
+    pub fn new(region: &str, domain: &str, port: u16) -> Self {
+        Self { region: region.into(), domain: domain.into(), port, store: StoreConfig::default() }
+    }
+}
+
 /// Name of the API key's file in the client directory.
 pub const API_KEY: &str = "api_key.pem";
 /// Name of the client profile's file in the client directory.

@@ -17,7 +17,7 @@ use calotype_server::app::images::Capture;
 use calotype_server::app::instances::Launch;
 use calotype_server::app::network::SubnetRecord;
 use calotype_server::app::{Context, platform_images};
-use calotype_server::config::{CaptureConfig, Config, Paths, StoreConfig};
+use calotype_server::config::{CaptureConfig, Config, Paths};
 use calotype_server::db::{Batch, Db, Document as _, Query, Versioned};
 use calotype_server::http::Principal;
 use calotype_server::init::{self, Options};
@@ -61,12 +61,7 @@ impl Stage {
     async fn prepared(prepare: impl FnOnce(&Paths)) -> Self {
         let directory = Arc::new(TempDir::new().unwrap());
         let paths = Paths::new(directory.path());
-        let options = Options {
-            region: "test-1".into(),
-            domain: "test.localhost".into(),
-            port: 1,
-            store: StoreConfig::default(),
-        };
+        let options = Options::new("test-1", "test.localhost", 1);
         let mut config = init::init(&paths, options).await.unwrap();
         config.guests.accelerator = "tcg".into();
         // A disk without an operating system hears no power button.

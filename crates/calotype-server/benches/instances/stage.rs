@@ -12,7 +12,7 @@ use calotype_server::app::images::Capture;
 use calotype_server::app::instances::Launch;
 use calotype_server::app::network::SubnetRecord;
 use calotype_server::app::{Context, platform_images};
-use calotype_server::config::{Config, Paths, StoreConfig};
+use calotype_server::config::{Config, Paths};
 use calotype_server::db::{Batch, Document, Query, Versioned};
 use calotype_server::guests::machine_directory;
 use calotype_server::http::Principal;
@@ -44,12 +44,7 @@ impl Stage {
     pub async fn open() -> Self {
         let directory = TempDir::with_prefix("calotype-bench-").unwrap();
         let paths = Paths::new(directory.path());
-        let options = Options {
-            region: "bench-1".into(),
-            domain: "bench.localhost".into(),
-            port: 1,
-            store: StoreConfig::default(),
-        };
+        let options = Options::new("bench-1", "bench.localhost", 1);
         let config = init::init(&paths, options).await.unwrap();
         let region = Region::open(paths, config.clone()).await.unwrap();
         Self { region, config, directory }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use calotype_api::images::Image;
 use calotype_platform_image::Recipe;
-use calotype_server::config::{Paths, StoreConfig};
+use calotype_server::config::Paths;
 use calotype_server::init::{self, Options};
 use serde_json::{Value, json};
 
@@ -226,12 +226,7 @@ impl Drop for Service {
 
 async fn start(scratch: &Path, port: u16) -> anyhow::Result<Service> {
     let paths = Paths::new(scratch);
-    let options = Options {
-        region: "demo-1".into(),
-        domain: "calotype.localhost".into(),
-        port,
-        store: StoreConfig::default(),
-    };
+    let options = Options::new("demo-1", "calotype.localhost", port);
     init::init(&paths, options).await?;
     let log = std::fs::File::create(scratch.join("serve.log"))?;
     let child = Command::new(std::env::current_exe()?)
