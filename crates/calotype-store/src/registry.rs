@@ -56,6 +56,16 @@ impl State {
         self.strays.iter().filter(|id| !self.pins.contains_key(id)).copied().collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_removing(&self, id: ManifestId) -> bool {
+        self.removing.contains(&id)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_collecting(&self) -> bool {
+        self.unpinned.is_some()
+    }
+
     /// Takes manifests away from everybody; their files are to be deleted, and then
     /// [`Registry::removed`] to be called.
     pub(crate) fn remove(&mut self, ids: &[ManifestId]) {

@@ -12,6 +12,7 @@ mod damage;
 mod files;
 mod folder;
 mod image;
+mod interleavings;
 mod random;
 mod world;
 
