@@ -122,8 +122,17 @@ impl Bench {
         Served { server, boots, blocks, socket, order: orders.join(self.manifest.to_string()) }
     }
 
-    /// Boots a guest from a base until it is up, and ends it.
+    /// Boots a guest from a base until it is up. On a busy machine a guest under TCG may find that its
+    /// timer does not work; such a boot does not count.
     fn boot(&self, name: &str, base: &str) -> Guest {
+        loop {
+            if let Some(guest) = self.try_boot(name, base) {
+                return guest;
+            }
+        }
+    }
+
+    fn try_boot(&self, name: &str, base: &str) -> Option<Guest> {
         let size_bytes = self.disk.metadata().unwrap().len();
         let (overlay, console) = (self.path(name), self.path(&format!("{name}.log")));
         fs::write(&overlay, qcow2::create_layer(size_bytes).unwrap()).unwrap();
@@ -144,17 +153,25 @@ impl Bench {
             .spawn()
             .unwrap();
         let mut guest = Guest { process, time: Duration::ZERO };
-        while !fs::read(&console).is_ok_and(|said| contains(&said, &self.until)) {
+        loop {
+            let said = fs::read(&console).unwrap_or_default();
+            if contains(&said, "Kernel panic") {
+                return None;
+            }
+            if contains(&said, &self.until) {
+                break;
+            }
             assert!(begin.elapsed() < PATIENCE, "{name} does not come up");
             assert!(guest.process.try_wait().unwrap().is_none(), "QEMU has ended");
             thread::sleep(LOOK_AGAIN);
         }
         guest.time = begin.elapsed();
-        guest
+        Some(guest)
     }
 
     fn boot_file(&self) -> Duration {
-        let base = format!("backing.file.driver=file,backing.file.filename={}", self.disk.display());
+        let base =
+            format!("backing.file.driver=file,backing.file.filename={}", self.disk.display());
         self.boot("plain", &base).time
     }
 
@@ -198,7 +215,12 @@ impl Bench {
         }
         let fetched = |read: &Read| read.boot.disk.fetched_bytes as f64;
         let read_set = |read: &Read| (read.blocks * BLOCK_BYTES) as f64;
-        report.row("5  read set of 4 KiB blocks", median(first.iter().map(read_set)) / MIB, "MiB", "");
+        report.row(
+            "5  read set of 4 KiB blocks",
+            median(first.iter().map(read_set)) / MIB,
+            "MiB",
+            "",
+        );
         report.row("5  fetched until up", median(first.iter().map(fetched)) / MIB, "MiB", "");
         let share = median(first.iter().map(|read| fetched(read) / read_set(read)));
         report.row("5  fetched for each byte of the read set", share, "x", "<= 1.35");
@@ -213,14 +235,17 @@ impl Bench {
         let seconds = |time: &Duration| time.as_secs_f64();
         let plain = median(local.iter().map(seconds));
         report.row("6  local qcow2 overlay, until up", plain, "s", "");
-        let time = |reads: &[Read]| median(reads.iter().map(|read| seconds(&read.time)));
-        for (name, time, target) in [
-            ("warm cache", median(warmed.iter().map(seconds)), "<= 1.03"),
-            ("empty cache", time(&first), "<= 1.10"),
-            ("empty cache, boot order known", time(&second), ""),
+        let times = |reads: &[Read]| reads.iter().map(|read| read.time).collect();
+        for (name, times, target) in [
+            ("warm cache", warmed, "<= 1.03"),
+            ("empty cache", times(&first), "<= 1.10"),
+            ("empty cache, boot order known", times(&second), ""),
         ] {
-            report.row(&format!("6  {name}, until up"), time, "s", "");
-            let ratio = time / plain;
+            report.row(&format!("6  {name}, until up"), median(times.iter().map(seconds)), "s", "");
+            // Of each round by itself: the machine is not the same in all of them.
+            let ratio = median(
+                times.iter().zip(&local).map(|(ours, local)| seconds(ours) / seconds(local)),
+            );
             report.row(&format!("6  {name}, beside the local overlay"), ratio, "x", target);
         }
     }

@@ -1,5 +1,5 @@
 //! Random reads of 4 KiB over the NBD export beside `qemu-nbd` and `nbdkit`, in the same run on the same
-//! disk. Prints medians and ratios; asserts nothing about time.
+//! disk. Prints medians, also of the ratios of each round; asserts nothing about time.
 //!
 //! `cargo bench -p calotype-vm --bench export`; `-- --json` for a program to read, `-- --quick` for
 //! fewer rounds, `-- --only warm` or `cold` for a part, `-- --disk PATH` for the data of a raw disk of your own. Every server is a process of its own, so
@@ -146,13 +146,15 @@ impl Bench {
                 }
             }
         }
-        let peer = middle(results[1].iter().map(|sample| sample.iops));
+        let peer = &results[1];
         let mut rows = Vec::new();
         for (server, samples) in servers.iter().zip(&results) {
             let iops = middle(samples.iter().map(|sample| sample.iops));
             let cpu = middle(samples.iter().map(|sample| sample.cpu_us));
             let median = middle(samples.iter().map(|sample| sample.latency_us));
-            let (ratio, memory) = (iops / peer, server.peak_mib());
+            // Of each round by itself: the machine is not the same in all of them.
+            let beside = |(ours, peer): (&Sample, &Sample)| ours.iops / peer.iops;
+            let (ratio, memory) = (middle(samples.iter().zip(peer).map(beside)), server.peak_mib());
             if !as_json {
                 let name = server.name;
                 println!(
@@ -171,7 +173,7 @@ impl Bench {
     }
 
     fn sample(&self, server: &Server, depth: u32) -> Sample {
-        let cpu = server.cpu();
+        let cpu_us = server.cpu_us();
         let output = Command::new("fio")
             .args(["--name=read", "--ioengine=nbd", "--rw=randread", "--bs=4k", "--time_based"])
             .args(["--output-format=json", "--randrepeat=0"])
@@ -194,7 +196,7 @@ impl Bench {
         Sample {
             iops: read["iops"].as_f64().unwrap(),
             latency_us: read["clat_ns"]["mean"].as_f64().unwrap() / 1e3,
-            cpu_us: (server.cpu() - cpu).as_secs_f64() * 1e6 / reads,
+            cpu_us: (server.cpu_us() - cpu_us) / reads,
         }
     }
 
@@ -254,12 +256,12 @@ impl Server {
     }
 
     /// Of all its threads, system calls included; the kernel counts in hundredths of a second.
-    fn cpu(&self) -> Duration {
+    fn cpu_us(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         // Fields after the name, which may hold blanks itself: utime and stime are the 12th and 13th.
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
+        ticks as f64 * 10_000.0
     }
 
     fn peak_mib(&self) -> u64 {
@@ -312,8 +314,8 @@ fn data(seed: u64) -> Vec<u8> {
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     for block in bytes.chunks_mut(64) {
         // Letters out of few, in 24 of 64 bytes; the same again in the next 16.
-        for at in 8..32 {
-            block[at] = b'a' + block[at] % 4;
+        for byte in &mut block[8..32] {
+            *byte = b'a' + *byte % 4;
         }
         block.copy_within(8..24, 48);
     }

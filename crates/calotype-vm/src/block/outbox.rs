@@ -198,13 +198,15 @@ mod tests {
     fn an_outbox_fills_by_bytes_and_by_parts() {
         let mut writer = Vec::new();
         let mut outbox = Outbox::new(&mut writer);
-        outbox.push(&[1; NBD_OUTBOX_BYTES - 1]);
+        outbox.push(&vec![1; NBD_OUTBOX_BYTES - 1]);
         assert!(!outbox.is_full());
         outbox.push(&[1]);
         assert!(outbox.is_full());
         outbox.flush().unwrap();
         assert!(!outbox.is_full());
-        (0..NBD_OUTBOX_PARTS_MAX).for_each(|_| outbox.push_zeros(1));
+        for _ in 0..NBD_OUTBOX_PARTS_MAX {
+            outbox.push_zeros(1);
+        }
         assert!(outbox.is_full());
     }
 }

@@ -61,7 +61,9 @@ fn every_piece_is_read_once_whoever_reads_it() {
     let pool = pool(3);
     let reading = |offset| Reading::new(disk.clone(), offset, 10);
     let readings: Vec<_> = (0..200).map(reading).collect();
-    readings.iter().for_each(|reading| pool.submit(reading));
+    for reading in &readings {
+        pool.submit(reading);
+    }
     for (offset, reading) in readings.iter().enumerate() {
         match reading.finish() {
             Ok(bytes) => assert_eq!(*bytes, [offset as u8; 10]),
