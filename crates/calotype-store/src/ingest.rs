@@ -25,7 +25,7 @@ use std::thread;
 
 use calotype_disk::Disk;
 
-use self::plan::{Plan, Step};
+use self::plan::{Step, Steps};
 use self::tree::{NodeSink, TreeBuilder};
 use self::workers::{Batch, Found, WorkDone};
 use crate::backend::Key;
@@ -96,10 +96,13 @@ pub(crate) fn commit(
     let base = base.map(|id| StoredDisk::open(core, id)).transpose()?;
     let base_disk = base.as_ref().map(|base| base as &dyn Disk);
     let begun = work.and_then(|work| begun(core, active.number, work, size_bytes, base_id));
-    let total_bytes = Plan::new(disk, base_disk, 0).total_bytes()?;
     let position = begun.as_ref().map_or(0, |partial| partial.position);
-    let rest_bytes = Plan::new(disk, base_disk, position).total_bytes()?;
-    let done_bytes = total_bytes.saturating_sub(rest_bytes);
+    let steps = Steps::of(disk, base_disk, position)?;
+    let total_bytes = match position {
+        0 => steps.total_bytes,
+        _ => Steps::of(disk, base_disk, 0)?.total_bytes,
+    };
+    let done_bytes = total_bytes.saturating_sub(steps.total_bytes);
     progress.advance(done_bytes, total_bytes);
 
     let read_bytes = AtomicU64::new(0);
@@ -110,6 +113,7 @@ pub(crate) fn commit(
         number: active.number,
         work,
         begun,
+        steps,
         progress,
         done_bytes,
         total_bytes,
@@ -191,6 +195,7 @@ struct Commit<'a> {
     number: CommitNumber,
     work: Option<PartialId>,
     begun: Option<Partial>,
+    steps: Steps,
     progress: &'a dyn Progress,
     /// Of the total, done before this commit.
     done_bytes: u64,
@@ -269,10 +274,9 @@ impl Reader<'_> {
     fn run(self) -> std::result::Result<(), Option<Error>> {
         let commit = self.commit;
         let base = commit.base.map(|base| base as &dyn Disk);
-        let begun = commit.begun.as_ref().map_or(0, |begun| begun.position);
-        let mut plan = Plan::new(commit.disk, base, begun);
+        let mut walk = commit.steps.walk(commit.disk, base);
         let mut number = 0;
-        while let Some(step) = plan.next()? {
+        while let Some(step) = walk.next()? {
             check_cancelled(commit.progress)?;
             let content = match step {
                 Step::Keep { chunks } => Content::Keep { chunks },

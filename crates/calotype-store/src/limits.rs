@@ -38,6 +38,9 @@ pub(crate) const PARTIAL_AGE_SECONDS_MAX: u64 = 7 * 24 * 3600;
 /// Chunks that travel together from the reader to a worker and on: 1 MiB of disk.
 pub(crate) const BATCH_CHUNKS: usize = 16;
 
+/// Steps of a commit that are remembered, 24 bytes each; a disk with more is looked through twice.
+pub(crate) const STEPS_REMEMBERED_MAX: usize = 1 << 16;
+
 /// More workers than this make a commit no faster.
 pub(crate) const WORKERS_MAX: usize = 16;
 

@@ -3,7 +3,7 @@
 use calotype_disk::{Disk, ExtentKind};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{BATCH_CHUNKS, CHUNK_BYTES};
+use crate::limits::{BATCH_CHUNKS, CHUNK_BYTES, STEPS_REMEMBERED_MAX};
 use crate::manifest;
 
 const CHUNK: u64 = CHUNK_BYTES as u64;
@@ -30,23 +30,12 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// From chunk number `position` on.
-    pub(super) fn new(disk: &'a dyn Disk, base: Option<&'a dyn Disk>, position: u64) -> Self {
+    fn new(disk: &'a dyn Disk, base: Option<&'a dyn Disk>, position: u64) -> Self {
         Self { disk, base, position, found: None }
     }
 
-    /// Bytes that have to be read.
-    pub(super) fn total_bytes(mut self) -> Result<u64> {
-        let mut total = 0;
-        while let Some(step) = self.next()? {
-            if let Step::Read { first, chunks } = step {
-                total += read_range(self.disk, first, chunks).1;
-            }
-        }
-        Ok(total)
-    }
-
     /// The next step, or none at the end of the disk.
-    pub(super) fn next(&mut self) -> Result<Option<Step>> {
+    fn next(&mut self) -> Result<Option<Step>> {
         let batch = BATCH_CHUNKS as u64;
         let Some(step) = self.take()? else { return Ok(None) };
         let Step::Read { first, mut chunks } = step else { return Ok(Some(step)) };
@@ -128,6 +117,56 @@ impl<'a> Plan<'a> {
             ExtentKind::Parent if same => self.keep(chunk, 1).0,
             _ => Step::Read { first: chunk, chunks: 1 },
         })
+    }
+}
+
+/// All steps from some chunk on. Those of most disks are remembered from the walk that adds them up.
+pub(super) struct Steps {
+    /// Bytes that have to be read.
+    pub(super) total_bytes: u64,
+    position: u64,
+    remembered: Option<Vec<Step>>,
+}
+
+impl Steps {
+    pub(super) fn of(disk: &dyn Disk, base: Option<&dyn Disk>, position: u64) -> Result<Self> {
+        let mut plan = Plan::new(disk, base, position);
+        let mut total_bytes = 0;
+        let mut remembered = Some(Vec::new());
+        while let Some(step) = plan.next()? {
+            if let Step::Read { first, chunks } = step {
+                total_bytes += read_range(disk, first, chunks).1;
+            }
+            remembered = remembered.filter(|steps| steps.len() < STEPS_REMEMBERED_MAX);
+            if let Some(steps) = &mut remembered {
+                steps.push(step);
+            }
+        }
+        Ok(Self { total_bytes, position, remembered })
+    }
+
+    /// Walks them; the disk and its base must be the same.
+    pub(super) fn walk<'a>(&'a self, disk: &'a dyn Disk, base: Option<&'a dyn Disk>) -> Walk<'a> {
+        match &self.remembered {
+            Some(steps) => Walk::Remembered(steps.iter()),
+            None => Walk::Again(Plan::new(disk, base, self.position)),
+        }
+    }
+}
+
+/// See [`Steps::walk`].
+pub(super) enum Walk<'a> {
+    Remembered(std::slice::Iter<'a, Step>),
+    Again(Plan<'a>),
+}
+
+impl Walk<'_> {
+    /// The next step, or none at the end of the disk.
+    pub(super) fn next(&mut self) -> Result<Option<Step>> {
+        match self {
+            Self::Remembered(steps) => Ok(steps.next().copied()),
+            Self::Again(plan) => plan.next(),
+        }
     }
 }
 

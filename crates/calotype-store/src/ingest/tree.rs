@@ -64,9 +64,35 @@ impl<'a> TreeBuilder<'a> {
             if self.position >= manifest::chunk_count(base.size_bytes) {
                 return self.hole(end - self.position, sink);
             }
-            let level = self.level_max(end, level_max);
-            let id = self.core.at_level(base, level, self.position)?;
-            self.push(level, id, sink)?;
+            match self.level_max(end, level_max) {
+                0 => self.keep_of_node(base, end, sink)?,
+                level => {
+                    let id = self.core.at_level(base, level, self.position)?;
+                    self.push(level, id, sink)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the next chunks up to `end`, or to the end of the base's node that has them: one walk from the
+    /// root for all of them.
+    fn keep_of_node(&mut self, base: &Root, end: u64, sink: &mut dyn NodeSink) -> Result<()> {
+        let slot = manifest::slot(1, self.position);
+        let end = end.min(manifest::chunk_count(base.size_bytes));
+        let chunks = (end - self.position).min((FANOUT - slot) as u64) as usize;
+        let ids: Vec<_> = if base.depth() == 1 {
+            base.children[slot..slot + chunks].to_vec()
+        } else {
+            let node = self.core.at_level(base, 1, self.position)?;
+            if node.is_hole() {
+                vec![ChunkId::HOLE; chunks]
+            } else {
+                manifest::children(&self.core.node(node)?).skip(slot).take(chunks).collect()
+            }
+        };
+        for id in ids {
+            self.push(0, id, sink)?;
         }
         Ok(())
     }
