@@ -47,15 +47,14 @@ pub(super) fn negotiate(
         return Err(violation("unknown handshake flags"));
     }
     let no_zeroes = flags & u32::from(handshake::NO_ZEROES) != 0;
-    let mut negotiation =
-        Negotiation {
-            writer,
-            resolve,
-            no_zeroes,
-            structured: false,
-            allocation_of: None,
-            found: None,
-        };
+    let mut negotiation = Negotiation {
+        writer,
+        resolve,
+        no_zeroes,
+        structured: false,
+        allocation_of: None,
+        found: None,
+    };
     for _ in 0..NBD_OPTIONS_MAX {
         if read_u64(reader)? != OPTION_MAGIC {
             return Err(violation("not an option"));
