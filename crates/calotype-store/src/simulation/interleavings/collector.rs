@@ -140,16 +140,14 @@ impl Collect {
 
     fn sweep(&mut self, world: &mut World) -> At {
         match self.at {
-            At::DeleteManifests => match self.ending.pop() {
-                Some(id) => {
+            At::DeleteManifests => {
+                if let Some(id) = self.ending.pop() {
                     world.roots.remove(&id);
-                    At::DeleteManifests
+                    return At::DeleteManifests;
                 }
-                None => {
-                    world.registry.removed();
-                    At::RemoveChunks
-                }
-            },
+                world.registry.removed();
+                At::RemoveChunks
+            }
             At::RemoveChunks => {
                 self.remove_chunks(world);
                 At::DeletePacks
