@@ -89,7 +89,8 @@ async fn scrub(context: &mut StepContext<ScrubStore>) -> Result<(), StepError> {
         Ok(Err(error)) => return Err(StepError::fail("The store could not be read", &error)),
         Err(error) => return Err(StepError::retry("The store could not be read", &error)),
     };
-    let report = ScrubReport::new(&scrubbed, &holders(&region.db).await?, context.state.time_started);
+    let report =
+        ScrubReport::new(&scrubbed, &holders(&region.db).await?, context.state.time_started);
     tell(&report);
     context.log(report.summary());
     let record = ScrubRecord { report };

@@ -228,8 +228,7 @@ async fn scrub_offline(directory: &Path, arguments: ScrubArguments) -> anyhow::R
         let also: Vec<&dyn ChunkSource> = copy.iter().map(|copy| copy as _).collect();
         let rate_bytes_per_second = arguments.rate_mib.map(|mib| mib.saturating_mul(BYTES_PER_MIB));
         let bar = Bar(byte_bar("scrubbing"));
-        let options =
-            ScrubOptions { rate_bytes_per_second, deep: arguments.deep, also: &also };
+        let options = ScrubOptions { rate_bytes_per_second, deep: arguments.deep, also: &also };
         let scrubbed = store.scrub(&options, &bar)?;
         bar.0.finish_and_clear();
         anyhow::Ok(scrubbed)
