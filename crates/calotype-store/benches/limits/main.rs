@@ -43,6 +43,7 @@ struct Bench {
     corpus: PathBuf,
     only: Vec<u8>,
     quick: bool,
+    json: Option<PathBuf>,
 }
 
 fn main() {
@@ -63,16 +64,14 @@ fn main() {
         corpus,
         only: only.map(|part| part.parse().unwrap()).collect(),
         quick: arguments.iter().any(|argument| argument == "--quick"),
+        json: value("--json").map(PathBuf::from),
     };
     let mut table = Table::default();
-    bench.run(&mut table);
     for (at, _) in arguments.iter().enumerate().filter(|(_, argument)| *argument == "--merge") {
         merge::add(&mut table, Path::new(&arguments[at + 1]));
     }
+    bench.run(&mut table);
     print!("{table}");
-    if let Some(file) = value("--json") {
-        std::fs::write(file, format!("{:#}\n", table.json())).unwrap();
-    }
 }
 
 fn default_corpus() -> PathBuf {
@@ -92,6 +91,10 @@ impl Bench {
         for (targets, part) in parts {
             if targets.iter().any(|&target| self.wants(target)) {
                 part(self, table);
+            }
+            // What there is is kept if the next part fails.
+            if let Some(file) = &self.json {
+                std::fs::write(file, format!("{:#}\n", table.json())).unwrap();
             }
         }
     }

@@ -17,8 +17,8 @@ const CHUNK_BYTES: u64 = 65_536;
 const FANOUT: usize = 256;
 const ENTRY_BYTES: u32 = 64;
 const RECORD_BYTES: usize = 64;
-/// Of every chunk of data: enough that no pack counts as small.
-const PAYLOAD_BYTES: u32 = 400;
+/// Of all chunks of data together: enough that no pack counts as small.
+const PAYLOADS_BYTES: u64 = 4_000_000_000;
 const IMAGES: u64 = 100;
 const PACKS_OF_IMAGE: u64 = 2;
 const MIB: f64 = 1_048_576.0;
@@ -79,7 +79,8 @@ fn make_image(store: &Path, image: u64, chunks: u64) {
     let name = |number: u64| {
         *blake3::hash(&[image.to_le_bytes(), number.to_le_bytes()].concat()).as_bytes()
     };
-    let mut pack = Pack::create(store, image * PACKS_OF_IMAGE);
+    let payload_bytes = (PAYLOADS_BYTES / IMAGES / chunks) as u32;
+    let mut pack = Pack::create(store, image * PACKS_OF_IMAGE, payload_bytes);
     let mut level: Vec<Name> = Vec::new();
     for leaf in 0..chunks.div_ceil(FANOUT as u64) {
         let first = leaf * FANOUT as u64;
@@ -88,7 +89,7 @@ fn make_image(store: &Path, image: u64, chunks: u64) {
         level.push(pack.node(&names));
         if first * PACKS_OF_IMAGE / chunks != pack.number % PACKS_OF_IMAGE {
             let next = pack.number + 1;
-            std::mem::replace(&mut pack, Pack::create(store, next)).finish();
+            std::mem::replace(&mut pack, Pack::create(store, next, payload_bytes)).finish();
         }
     }
     let above: Vec<Name> = level.chunks(FANOUT).map(|names| pack.node(names)).collect();
@@ -111,10 +112,12 @@ struct Pack {
     records: Vec<u8>,
     /// The chunks of data, which come after the nodes.
     data: Vec<Name>,
+    /// Of each of those.
+    payload_bytes: u32,
 }
 
 impl Pack {
-    fn create(store: &Path, number: u64) -> Self {
+    fn create(store: &Path, number: u64, payload_bytes: u32) -> Self {
         let path = store.join(format!("packs/{:032x}.pack", number + 1));
         let mut pack = Self {
             number,
@@ -122,6 +125,7 @@ impl Pack {
             length: 0,
             records: Vec::new(),
             data: Vec::new(),
+            payload_bytes,
         };
         pack.write(b"CALOPACK");
         pack.write(&2_u32.to_le_bytes());
@@ -159,8 +163,8 @@ impl Pack {
     fn finish(mut self) {
         for name in std::mem::take(&mut self.data) {
             let offset = self.length + ENTRY_BYTES;
-            self.record(&name, offset, PAYLOAD_BYTES, CHUNK_BYTES as u32, 1);
-            self.length = offset + PAYLOAD_BYTES;
+            self.record(&name, offset, self.payload_bytes, CHUNK_BYTES as u32, 1);
+            self.length = offset + self.payload_bytes;
         }
         self.file.seek(SeekFrom::Start(self.length.into())).unwrap();
         let records = std::mem::take(&mut self.records);
