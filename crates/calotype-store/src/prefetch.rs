@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use calotype_disk::{Disk, Extent, Piece, SharedBytes};
@@ -36,6 +37,7 @@ const NEWS_SHARE: usize = 16;
 /// The disks of a store as guests boot from them.
 pub struct BootDisks {
     shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -90,10 +92,10 @@ impl BootDisks {
         });
         let thread = std::thread::Builder::new().name("prefetch".into());
         let following = Arc::clone(&shared);
-        if let Err(error) = thread.spawn(move || following.run()) {
-            tracing::warn!(%error, "nothing is prefetched");
-        }
-        Self { shared }
+        let thread = thread
+            .spawn(move || following.run())
+            .inspect_err(|error| tracing::warn!(%error, "nothing is prefetched"));
+        Self { shared, thread: thread.ok() }
     }
 
     /// Opens a disk, or shares the one that is open.
@@ -127,9 +129,13 @@ impl BootDisks {
 
 impl Drop for BootDisks {
     fn drop(&mut self) {
-        // The thread ends after the chunk that it reads now; nobody has to wait for that.
+        // The thread ends after the chunk that it reads now. The store is let go of then, and not
+        // later: somebody may want to open it again.
         self.shared.closing.store(true, Ordering::Relaxed);
         self.shared.tell(self.shared.lock());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
