@@ -106,7 +106,15 @@ impl Bench {
     fn serve(&self, store: &str) -> Served {
         let orders = self.path(&format!("{store}-orders"));
         let store_path = self.path(store);
-        let store = Store::open(&store_path).unwrap();
+        let begin = Instant::now();
+        // The threads of connections that were just closed may have it a moment longer.
+        let store = loop {
+            match Store::open(&store_path) {
+                Ok(store) => break store,
+                Err(error) => assert!(begin.elapsed() < PATIENCE, "{error}"),
+            }
+            thread::sleep(LOOK_AGAIN);
+        };
         let boots = Arc::new(BootDisks::open(&store, &orders));
         let blocks = Arc::new(Mutex::default());
         let resolve = {

@@ -115,10 +115,10 @@ struct State {
 }
 
 impl Pool {
-    /// A thread for each processor: connections are busy with their clients at times.
+    /// Two threads for each processor: at times one waits for the disk or a server.
     pub(super) fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads_max = processors.min(NBD_POOL_THREADS_MAX);
+        let threads_max = (2 * processors).min(NBD_POOL_THREADS_MAX);
         let (state, work) = (Mutex::default(), Condvar::new());
         Self { shared: Arc::new(Shared { threads_max, state, work }) }
     }
