@@ -228,7 +228,11 @@ impl Guard {
     }
 
     async fn tell(&mut self, line: &str) -> Result<()> {
-        self.input.write_all(format!("{line}\n").as_bytes()).await.map_err(broken)
+        match self.input.write_all(format!("{line}\n").as_bytes()).await {
+            // It has ended, before or after it read this: its report says what is to be known.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            told => told.map_err(broken),
+        }
     }
 
     async fn report(&mut self) -> Result<Report> {
