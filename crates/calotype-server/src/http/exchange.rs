@@ -1,20 +1,23 @@
 //! One request and its answer: the steps of the wire in their order, and the line that the log gets.
 
 use std::error::Error as StdError;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use calotype_api::sign::{KeyId, Signature, SignatureError};
 use calotype_api::{ApiError, ErrorCode};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use jiff::Timestamp;
 use tracing::Instrument;
 
-use super::limits::{BODY_BYTES_MAX, BODY_TIME_MAX, HEADERS_BYTES_MAX, TARGET_BYTES_MAX};
+use super::limits::{
+    BODY_BYTES_MAX, BODY_SKIPPED_BYTES_MAX, BODY_TIME_MAX, HEADERS_BYTES_MAX, TARGET_BYTES_MAX,
+};
 use super::replay::{Replays, Verdict};
 use super::reply::OPC_REQUEST_ID;
 use super::request::check_query;
@@ -195,16 +198,34 @@ where
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>>,
 {
     let too_large = || ApiError::too_large(BODY_BYTES_MAX as u64);
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+    if body.size_hint().lower() > BODY_SKIPPED_BYTES_MAX as u64 {
         return Err(too_large());
     }
-    let collected = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(BODY_TIME_MAX, collected).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::cannot_parse("the body ended early")),
-        Err(_) => Err(ApiError::request_timeout()),
-    }
+    let mut body = pin!(body);
+    let mut bytes = BytesMut::new();
+    let mut length_bytes = 0;
+    let whole = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Err(ApiError::cannot_parse("the body ended early"));
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            length_bytes += data.len();
+            // What is too long is read on for a while, and dropped: a client that is still sending when
+            // the connection ends does not hear why.
+            if length_bytes > BODY_SKIPPED_BYTES_MAX {
+                break;
+            }
+            if length_bytes <= BODY_BYTES_MAX {
+                bytes.extend_from_slice(&data);
+            }
+        }
+        if length_bytes > BODY_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+    };
+    tokio::time::timeout(BODY_TIME_MAX, whole)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::request_timeout()))?;
+    Ok(bytes.freeze())
 }
 
 /// A header as text, if it is there.
