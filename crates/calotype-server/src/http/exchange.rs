@@ -1,22 +1,23 @@
 //! One request and its answer: the steps of the wire in their order, and the line that the log gets.
 
 use std::error::Error as StdError;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use calotype_api::sign::{KeyId, Signature, SignatureError};
 use calotype_api::{ApiError, ErrorCode};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use jiff::Timestamp;
 use tracing::Instrument;
 
 use super::limits::{
-    BODY_BYTES_MAX, BODY_SKIPPED_BYTES_MAX, BODY_TIME_MAX, HEADERS_BYTES_MAX, TARGET_BYTES_MAX,
+    BODY_BYTES_MAX, BODY_SKIP_TIME_MAX, BODY_SKIPPED_BYTES_MAX, BODY_TIME_MAX, HEADERS_BYTES_MAX,
+    TARGET_BYTES_MAX,
 };
 use super::replay::{Replays, Verdict};
 use super::reply::OPC_REQUEST_ID;
@@ -198,34 +199,37 @@ where
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>>,
 {
     let too_large = || ApiError::too_large(BODY_BYTES_MAX as u64);
-    if body.size_hint().lower() > BODY_SKIPPED_BYTES_MAX as u64 {
+    let mut body = pin!(body);
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        skip(body).await;
         return Err(too_large());
     }
-    let mut body = pin!(body);
-    let mut bytes = BytesMut::new();
-    let mut length_bytes = 0;
-    let whole = async {
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else {
-                return Err(ApiError::cannot_parse("the body ended early"));
-            };
-            let Ok(data) = frame.into_data() else { continue };
-            length_bytes += data.len();
-            // What is too long is read on for a while, and dropped: a client that is still sending when
-            // the connection ends does not hear why.
-            if length_bytes > BODY_SKIPPED_BYTES_MAX {
-                break;
-            }
-            if length_bytes <= BODY_BYTES_MAX {
-                bytes.extend_from_slice(&data);
+    let collected = Limited::new(body.as_mut(), BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_TIME_MAX, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            skip(body).await;
+            Err(too_large())
+        }
+        Ok(Err(_)) => Err(ApiError::cannot_parse("the body ended early")),
+        Err(_) => Err(ApiError::request_timeout()),
+    }
+}
+
+/// Takes what is sent of a body that is refused, within limits: a client that is still sending when the
+/// connection ends does not hear why.
+async fn skip<B: Body<Data = Bytes>>(mut body: Pin<&mut B>) {
+    let mut left = BODY_SKIPPED_BYTES_MAX;
+    let skipping = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return,
             }
         }
-        if length_bytes > BODY_BYTES_MAX { Err(too_large()) } else { Ok(()) }
     };
-    tokio::time::timeout(BODY_TIME_MAX, whole)
-        .await
-        .unwrap_or_else(|_| Err(ApiError::request_timeout()))?;
-    Ok(bytes.freeze())
+    // One that waits for the answer before it sends anything is answered then.
+    let _ = tokio::time::timeout(BODY_SKIP_TIME_MAX, skipping).await;
 }
 
 /// A header as text, if it is there.

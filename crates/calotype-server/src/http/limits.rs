@@ -23,6 +23,9 @@ pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a body that is too long that are taken all the same, so that the client hears why it is refused.
 pub(super) const BODY_SKIPPED_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
+/// Time for that.
+pub(super) const BODY_SKIP_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Bytes of a request's path and query.
 pub(super) const TARGET_BYTES_MAX: usize = 8 * 1024;
 
