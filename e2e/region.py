@@ -89,7 +89,7 @@ class Region:
         session.trust_env = False
         try:
             return session.head(self.url + "/", verify=str(self.authority), timeout=5).ok
-        except requests.exceptions.ConnectionError:
+        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout):
             return False
 
     def stop(self):

@@ -70,6 +70,9 @@ class Wire:
         return self.session.prepare_request(request)
 
     def send(self, request):
+        # The service ends the connection of a request that it refuses before reading its body: the next
+        # request must not be sent on it.
+        request.headers.setdefault("connection", "close")
         return Answer(self.session.send(request, timeout=30))
 
     def ask(self, method, target, body=None, **more):

@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::BufReader;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use crate::agent::{Agent, read_line, thaw_for_certain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::{Mark, Order, Report, THAW};
-use crate::limits::{GUARD_LINE_BYTES_MAX, GUARD_TIMEOUT};
+use crate::limits::{GUARD_LINE_BYTES_MAX, GUARD_TIMEOUT, MARK_INTERVAL, MARK_WAIT_MAX};
 
 /// Guards one freeze: takes its order from standard input and reports on standard output. For a
 /// program of which [`crate::HypervisorConfig::freeze_guard`] is the command line.
@@ -82,9 +83,20 @@ impl Orders {
     }
 }
 
+/// Who thaws what an earlier guard has left holds the mark for a moment.
+async fn take(mark: &Path) -> Result<Option<Mark>> {
+    let begin = Instant::now();
+    loop {
+        match Mark::take(mark)? {
+            None if begin.elapsed() < MARK_WAIT_MAX => tokio::time::sleep(MARK_INTERVAL).await,
+            taken => return Ok(taken),
+        }
+    }
+}
+
 async fn guard(order: &Order, orders: &mut Orders, mut say: impl FnMut(&Report)) -> Result<()> {
     let refused = |agent_answers: bool, why: String| Report::Refused { agent_answers, why };
-    let Some(mark) = Mark::take(&order.mark)? else {
+    let Some(mark) = take(&order.mark).await? else {
         say(&refused(true, "the guest is being frozen already".into()));
         return Ok(());
     };
