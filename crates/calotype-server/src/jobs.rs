@@ -13,6 +13,7 @@ pub mod delete_boot_volume;
 pub mod delete_image;
 mod engine;
 mod faults;
+mod follow;
 mod guest;
 pub mod harness;
 pub mod launch_instance;

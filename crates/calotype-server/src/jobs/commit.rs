@@ -2,7 +2,6 @@
 //! workflow is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use calotype_api::ErrorCode;
 use calotype_api::error::ApiError;
@@ -10,7 +9,8 @@ use calotype_api::images::ImageState;
 use calotype_disk::Disk;
 use calotype_store::{Committed, ErrorKind, ManifestId, PartialId};
 
-use super::{Progress, StepContext, StepError, Workflow};
+use super::follow::follow;
+use super::{StepContext, StepError, Workflow};
 use crate::error::{Error, Result};
 use crate::records::ImageRecord;
 use crate::region::Region;
@@ -30,9 +30,7 @@ where
     W: Workflow<Environment = Arc<Region>>,
 {
     let region = Arc::clone(&context.environment);
-    let given_up = GiveUpOnDrop(Arc::new(AtomicBool::new(false)));
-    let progress =
-        Follow { progress: context.progress_handle(), given_up: Arc::clone(&given_up.0) };
+    let (progress, given_up) = follow(context.progress_handle());
     let work = work(context);
     let commit = tokio::task::spawn_blocking(move || {
         let disk = open()?;
@@ -70,30 +68,6 @@ where
 /// A workflow commits one disk.
 fn work<W: Workflow>(context: &StepContext<W>) -> PartialId {
     PartialId::of(context.work_request_id().to_string().as_bytes())
-}
-
-/// Tells the thread that nobody waits for it any more.
-struct GiveUpOnDrop(Arc<AtomicBool>);
-
-impl Drop for GiveUpOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Follow {
-    progress: Progress,
-    given_up: Arc<AtomicBool>,
-}
-
-impl calotype_store::Progress for Follow {
-    fn advance(&self, done_bytes: u64, total_bytes: u64) {
-        self.progress.set(done_bytes as f64 / total_bytes.max(1) as f64);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
-    }
 }
 
 /// One line for the work request's log.

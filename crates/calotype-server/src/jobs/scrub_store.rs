@@ -4,7 +4,6 @@ pub mod report;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use calotype_api::error::ApiError;
 use calotype_store::{ChunkSource, ErrorKind, ScrubOptions, Scrubbed, StoreCopy};
@@ -12,7 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use self::report::{ScrubRecord, ScrubReport, holders};
-use super::{JobRecord, Progress, Seed, Seeded, Step, StepContext, StepError, Workflow, seed};
+use super::follow::follow;
+use super::{JobRecord, Seed, Seeded, Step, StepContext, StepError, Workflow, seed};
 use crate::db::{Batch, Error, Query};
 use crate::region::Region;
 
@@ -65,8 +65,7 @@ impl Workflow for ScrubStore {
 
 async fn scrub(context: &mut StepContext<ScrubStore>) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let given_up = GiveUpOnDrop(Arc::new(AtomicBool::new(false)));
-    let follow = Follow { progress: context.progress_handle(), given_up: Arc::clone(&given_up.0) };
+    let (follow, given_up) = follow(context.progress_handle());
     let (store, job) = (region.store.clone(), context.state.clone());
     let done = tokio::task::spawn_blocking(move || {
         let copy = job.repair_from.as_deref().map(StoreCopy::open).transpose()?;
@@ -118,28 +117,4 @@ fn tell(report: &ScrubReport) {
         );
     }
     tracing::info!(is_whole = report.is_whole, "scrubbed: {}", report.summary());
-}
-
-/// Tells the thread that nobody waits for it any more.
-struct GiveUpOnDrop(Arc<AtomicBool>);
-
-impl Drop for GiveUpOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Follow {
-    progress: Progress,
-    given_up: Arc<AtomicBool>,
-}
-
-impl calotype_store::Progress for Follow {
-    fn advance(&self, done_bytes: u64, total_bytes: u64) {
-        self.progress.set(done_bytes as f64 / total_bytes.max(1) as f64);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
-    }
 }
