@@ -16,7 +16,8 @@ pub(super) struct Mark<'a> {
     core: &'a Core,
     manifests: BTreeSet<ManifestId>,
     partials: BTreeMap<PartialId, u64>,
-    nodes: HashSet<u64>,
+    /// By their whole names: one that passed for another would leave what is below it unmarked.
+    nodes: HashSet<ChunkId>,
     marks: Vec<u64>,
     /// So many of the marks are sorted, each once.
     sorted: usize,
@@ -105,7 +106,7 @@ impl<'a> Mark<'a> {
                 None => self.marks.push(mark),
                 Some(late) => drop(late.insert(mark)),
             }
-            if level > 0 && self.nodes.insert(mark) {
+            if level > 0 && self.nodes.insert(child) {
                 stack.push((level, child));
             }
         }

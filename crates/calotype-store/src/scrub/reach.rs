@@ -81,7 +81,7 @@ struct Walk<'a> {
     core: &'a Core,
     passed: &'a Passed,
     watch: &'a Watch<'a>,
-    nodes: HashSet<u64>,
+    nodes: HashSet<ChunkId>,
     reach: Reach,
 }
 
@@ -111,7 +111,7 @@ impl Walk<'_> {
         for id in children.filter(|id| !id.is_hole()) {
             if level == 1 {
                 self.chunk(id, CHUNK_BYTES)?;
-            } else if self.nodes.insert(id.mark()) {
+            } else if self.nodes.insert(id) {
                 self.chunk(id, NODE_BYTES)?;
                 stack.push((level - 1, id));
             }
