@@ -23,16 +23,17 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use calotype_disk::Disk;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Owner;
 use crate::limits::{
-    NBD_CONNECTIONS_MAX, NBD_HANDSHAKE_TIMEOUT, NBD_READ_BUFFER_BYTES, SOCKET_PATH_BYTES_MAX,
+    NBD_CLOSE_WAIT_MAX, NBD_CONNECTIONS_MAX, NBD_HANDSHAKE_TIMEOUT, NBD_READ_BUFFER_BYTES,
+    SOCKET_PATH_BYTES_MAX,
 };
 use negotiation::Chosen;
 use pool::Pool;
@@ -44,8 +45,8 @@ pub type ResolveDisk = dyn Fn(&str) -> Option<Arc<dyn Disk>> + Send + Sync;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A read-only NBD server over one UNIX socket, for any number of disks and connections. Dropping
-/// it closes every connection; QEMU keeps its guests waiting and connects again to the next server
-/// that binds the same path.
+/// it closes every connection and waits, for a while, until none holds a disk any more; QEMU keeps its
+/// guests waiting and connects again to the next server that binds the same path.
 pub struct BlockServer {
     shared: Arc<Shared>,
     listener: Arc<UnixListener>,
@@ -72,9 +73,16 @@ pub struct ExportStatistics {
 struct Shared {
     resolve: Arc<ResolveDisk>,
     closing: AtomicBool,
-    connections: Mutex<HashMap<u64, UnixStream>>,
+    connections: Arc<Connections>,
     exports: Mutex<BTreeMap<String, Arc<Counters>>>,
     pool: Pool,
+}
+
+/// The connections that are open, to be closed with the server.
+#[derive(Default)]
+struct Connections {
+    streams: Mutex<HashMap<u64, UnixStream>>,
+    left: Condvar,
 }
 
 #[derive(Default)]
@@ -132,7 +140,7 @@ impl BlockServer {
         let shared = Arc::new(Shared {
             resolve,
             closing: AtomicBool::new(false),
-            connections: Mutex::default(),
+            connections: Arc::default(),
             exports: Mutex::default(),
             pool: Pool::new(),
         });
@@ -164,19 +172,34 @@ impl Drop for BlockServer {
         if std::fs::metadata(&self.socket).is_ok_and(|found| found.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.socket);
         }
-        for connection in lock(&self.shared.connections).values() {
+        for connection in lock(&self.shared.connections.streams).values() {
             let _ = connection.shutdown(Shutdown::Both);
         }
-        self.shared.pool.close();
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
+        // Whoever drops this may want the disks for itself next. One that is being read from a server
+        // that does not answer is not waited for.
+        let deadline = Instant::now() + NBD_CLOSE_WAIT_MAX;
+        self.shared.connections.wait_until_left(deadline);
+        self.shared.pool.close(deadline);
     }
 }
 
 impl fmt::Debug for BlockServer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("BlockServer").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    fn wait_until_left(&self, deadline: Instant) {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let open = |streams: &mut HashMap<_, _>| !streams.is_empty();
+        let waited = self.left.wait_timeout_while(lock(&self.streams), remaining, open);
+        if waited.is_ok_and(|(_, result)| result.timed_out()) {
+            tracing::warn!("an NBD connection did not end with its server");
+        }
     }
 }
 
@@ -212,37 +235,39 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
 
 fn start(shared: &Arc<Shared>, id: u64, stream: UnixStream) -> std::io::Result<()> {
     {
-        let mut connections = lock(&shared.connections);
+        let mut connections = lock(&shared.connections.streams);
         if connections.len() >= NBD_CONNECTIONS_MAX {
             return Err(std::io::Error::other("too many connections"));
         }
         connections.insert(id, stream.try_clone()?);
     }
-    let registered = Registered { shared: Arc::clone(shared), id };
+    let registered = Registered { connections: Arc::clone(&shared.connections), id };
     // Should the server have begun to close meanwhile, it has seen this connection or we see that.
     if shared.closing.load(Ordering::SeqCst) {
         return Ok(());
     }
+    let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name(format!("nbd-{id}"))
         .spawn(move || {
-            let Err(error) = serve(&registered.shared, &stream) else { return };
-            if !registered.shared.closing.load(Ordering::SeqCst) {
-                tracing::debug!(%error, id, "an NBD connection ended");
-            }
+            // Dropped last: who sees the connection leave finds nothing that it still holds.
+            let _registered = registered;
+            serve_to_end(&shared, id, &stream);
+            drop(shared);
         })
         .map(drop)
 }
 
 /// A connection's place in the table, left however its thread ends.
 struct Registered {
-    shared: Arc<Shared>,
+    connections: Arc<Connections>,
     id: u64,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        lock(&self.shared.connections).remove(&self.id);
+        lock(&self.connections.streams).remove(&self.id);
+        self.connections.left.notify_all();
     }
 }
 
@@ -252,6 +277,13 @@ struct Counted(Arc<Counters>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn serve_to_end(shared: &Shared, id: u64, stream: &UnixStream) {
+    let Err(error) = serve(shared, stream) else { return };
+    if !shared.closing.load(Ordering::SeqCst) {
+        tracing::debug!(%error, id, "an NBD connection ended");
     }
 }
 

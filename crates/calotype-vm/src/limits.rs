@@ -101,6 +101,8 @@ pub(crate) const NBD_EXTENTS_MAX: usize = 2048;
 pub(crate) const NBD_CONNECTIONS_MAX: usize = 4096;
 /// A client that has not chosen an export by then is dropped.
 pub(crate) const NBD_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a block server that is dropped waits for its connections to let go of their disks.
+pub(crate) const NBD_CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long a guard waits for the mark of a freeze that another still holds.
 pub(crate) const MARK_WAIT_MAX: Duration = Duration::from_secs(3);

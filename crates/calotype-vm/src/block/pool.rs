@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use calotype_disk::{Disk, Result, SharedBytes};
 
@@ -104,6 +105,8 @@ struct Shared {
     threads_max: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// A thread has ended.
+    left: Condvar,
 }
 
 #[derive(Default)]
@@ -119,8 +122,8 @@ impl Pool {
     pub(super) fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let threads_max = (2 * processors).min(NBD_POOL_THREADS_MAX);
-        let (state, work) = (Mutex::default(), Condvar::new());
-        Self { shared: Arc::new(Shared { threads_max, state, work }) }
+        let (state, work, left) = (Mutex::default(), Condvar::new(), Condvar::new());
+        Self { shared: Arc::new(Shared { threads_max, state, work, left }) }
     }
 
     /// Has `reading` done soon, or not at all.
@@ -142,18 +145,21 @@ impl Pool {
         }
     }
 
-    /// Ends the threads as soon as they have read what they have begun.
-    pub(super) fn close(&self) {
+    /// Ends the threads as soon as they have read what they have begun, and waits for that until
+    /// `deadline`.
+    pub(super) fn close(&self, deadline: Instant) {
         let mut state = lock(&self.shared.state);
         state.closing = true;
         state.queue.clear();
         self.shared.work.notify_all();
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let _ = self.shared.left.wait_timeout_while(state, remaining, |state| state.threads > 0);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.close();
+        self.close(Instant::now());
     }
 }
 
@@ -183,6 +189,7 @@ struct Left<'a>(&'a Shared);
 impl Drop for Left<'_> {
     fn drop(&mut self) {
         lock(&self.0.state).threads -= 1;
+        self.0.left.notify_all();
     }
 }
 

@@ -1,5 +1,7 @@
 //! The block server with the clients that matter: QEMU's own tools.
 
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -142,6 +144,19 @@ fn many_clients_read_at_the_same_time() {
             });
         }
     });
+}
+
+#[test]
+fn a_server_that_was_dropped_holds_no_disk() {
+    let Served { directory, disk, server } = served();
+    let socket = directory.path().join("nbd.sock");
+    let mut client = UnixStream::connect(&socket).unwrap();
+    // The server greets: its thread for this connection runs.
+    client.read_exact(&mut [0; 18]).unwrap();
+    let url = format!("nbd+unix:///disk?socket={}", socket.display());
+    succeeds("qemu-io", &["-r", "-f", "raw", "-c", "read 0 32M", &url]);
+    drop(server);
+    assert_eq!(Arc::strong_count(&disk), 1, "somebody still holds the disk");
 }
 
 #[test]

@@ -44,8 +44,8 @@ impl Disk for Gated {
 }
 
 fn pool(threads_max: usize) -> Pool {
-    let (state, work) = (Mutex::default(), Condvar::new());
-    Pool { shared: Arc::new(Shared { threads_max, state, work }) }
+    let (state, work, left) = (Mutex::default(), Condvar::new(), Condvar::new());
+    Pool { shared: Arc::new(Shared { threads_max, state, work, left }) }
 }
 
 fn until(condition: impl Fn() -> bool) {
