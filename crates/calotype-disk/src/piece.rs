@@ -18,13 +18,14 @@ pub enum Piece {
 /// Bytes that others hold too: a part of a larger piece of memory, which lives as long as any part.
 #[derive(Clone)]
 pub struct SharedBytes {
-    memory: Arc<[u8]>,
+    /// Not `Arc<[u8]>`: a disk that made a vector would have to copy it into one.
+    memory: Arc<Vec<u8>>,
     range: Range<usize>,
 }
 
 impl SharedBytes {
     /// The part of `memory` that lies in `range`; cut off where the memory ends.
-    pub fn new(memory: Arc<[u8]>, range: Range<usize>) -> Self {
+    pub fn new(memory: Arc<Vec<u8>>, range: Range<usize>) -> Self {
         let end = range.end.min(memory.len());
         Self { range: range.start.min(end)..end, memory }
     }
@@ -64,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_part_never_reaches_beyond_its_memory() {
-        let memory: Arc<[u8]> = vec![1, 2, 3].into();
+        let memory: Arc<Vec<u8>> = vec![1, 2, 3].into();
         let part = |range| SharedBytes::new(Arc::clone(&memory), range).to_vec();
         assert_eq!(part(1..3), [2, 3]);
         assert_eq!(part(2..9), [3]);

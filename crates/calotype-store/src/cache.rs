@@ -33,11 +33,11 @@ impl Cache {
         lock(&self.shards[usize::from(id.0[31]) % SHARDS])
     }
 
-    pub(crate) fn get(&self, id: ChunkId) -> Option<Arc<[u8]>> {
+    pub(crate) fn get(&self, id: ChunkId) -> Option<Arc<Vec<u8>>> {
         self.shard(id).get(id)
     }
 
-    pub(crate) fn insert(&self, id: ChunkId, plain: Arc<[u8]>) {
+    pub(crate) fn insert(&self, id: ChunkId, plain: Arc<Vec<u8>>) {
         self.shard(id).insert(id, plain);
     }
 
@@ -46,7 +46,7 @@ impl Cache {
         &self,
         id: ChunkId,
         load: impl FnOnce() -> Result<Vec<u8>>,
-    ) -> Result<Arc<[u8]>> {
+    ) -> Result<Arc<Vec<u8>>> {
         let flight = loop {
             let mut shard = self.shard(id);
             if let Some(plain) = shard.get(id) {
@@ -64,7 +64,7 @@ impl Cache {
                 return Ok(plain);
             }
         };
-        let plain: Arc<[u8]> = load()?.into();
+        let plain: Arc<Vec<u8>> = load()?.into();
         flight.land(Arc::clone(&plain));
         Ok(plain)
     }
@@ -81,13 +81,13 @@ struct Flight {
 enum Outcome {
     #[default]
     InTheAir,
-    Landed(Arc<[u8]>),
+    Landed(Arc<Vec<u8>>),
     Failed,
 }
 
 impl Flight {
     /// Waits for the end; `None` if it failed.
-    fn landed(&self) -> Option<Arc<[u8]>> {
+    fn landed(&self) -> Option<Arc<Vec<u8>>> {
         let in_the_air = |outcome: &mut Outcome| matches!(outcome, Outcome::InTheAir);
         let outcome = self.landing.wait_while(lock(&self.outcome), in_the_air);
         match &*outcome.unwrap_or_else(PoisonError::into_inner) {
@@ -102,11 +102,11 @@ struct Takeoff<'a> {
     cache: &'a Cache,
     id: ChunkId,
     flight: Arc<Flight>,
-    plain: Option<Arc<[u8]>>,
+    plain: Option<Arc<Vec<u8>>>,
 }
 
 impl Takeoff<'_> {
-    fn land(mut self, plain: Arc<[u8]>) {
+    fn land(mut self, plain: Arc<Vec<u8>>) {
         self.plain = Some(plain);
     }
 }
@@ -143,19 +143,19 @@ struct Shard {
 
 struct Slot {
     id: ChunkId,
-    plain: Arc<[u8]>,
+    plain: Arc<Vec<u8>>,
     /// Read since the hand came by.
     recent: bool,
 }
 
 impl Shard {
-    fn get(&mut self, id: ChunkId) -> Option<Arc<[u8]>> {
+    fn get(&mut self, id: ChunkId) -> Option<Arc<Vec<u8>>> {
         let slot = &mut self.slots[*self.positions.get(&id)?];
         slot.recent = true;
         Some(slot.plain.clone())
     }
 
-    fn insert(&mut self, id: ChunkId, plain: Arc<[u8]>) {
+    fn insert(&mut self, id: ChunkId, plain: Arc<Vec<u8>>) {
         let needed = plain.len() + ENTRY_BYTES;
         if needed > self.bytes_max || self.positions.contains_key(&id) {
             return;

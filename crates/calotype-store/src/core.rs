@@ -92,17 +92,17 @@ impl Core {
     }
 
     /// The plain bytes of a chunk, from memory if they are there.
-    pub(crate) fn cached(&self, id: ChunkId, plain_bytes: usize) -> Result<Arc<[u8]>> {
+    pub(crate) fn cached(&self, id: ChunkId, plain_bytes: usize) -> Result<Arc<Vec<u8>>> {
         if let Some(plain) = self.cache.get(id) {
             return Ok(plain);
         }
-        let plain: Arc<[u8]> = self.load(id, plain_bytes)?.into();
+        let plain: Arc<Vec<u8>> = self.load(id, plain_bytes)?.into();
         self.cache.insert(id, plain.clone());
         Ok(plain)
     }
 
     /// The children of a manifest node.
-    pub(crate) fn node(&self, id: ChunkId) -> Result<Arc<[u8]>> {
+    pub(crate) fn node(&self, id: ChunkId) -> Result<Arc<Vec<u8>>> {
         self.cached(id, NODE_BYTES)
     }
 

@@ -68,12 +68,12 @@ impl StoredDisk {
         Ok((id, (chunk / span + 1) * span))
     }
 
-    fn node(&self, id: ChunkId) -> Result<Arc<[u8]>> {
+    fn node(&self, id: ChunkId) -> Result<Arc<Vec<u8>>> {
         self.core.cache.get_or_load(id, || self.core.load(id, NODE_BYTES))
     }
 
     /// The plain bytes of a chunk that is no hole. However many ask for it, it is read once.
-    fn chunk(&self, id: ChunkId) -> Result<Arc<[u8]>> {
+    fn chunk(&self, id: ChunkId) -> Result<Arc<Vec<u8>>> {
         self.core.cache.get_or_load(id, || {
             self.fetched_chunks.fetch_add(1, Ordering::Relaxed);
             self.core.load(id, CHUNK_BYTES)
@@ -184,7 +184,7 @@ impl Disk for StoredDisk {
 }
 
 /// `length` bytes from `offset` of the disk, which lie in `chunk`.
-fn part(chunk: Arc<[u8]>, offset: u64, length: usize) -> SharedBytes {
+fn part(chunk: Arc<Vec<u8>>, offset: u64, length: usize) -> SharedBytes {
     let begin = (offset % CHUNK_BYTES as u64) as usize;
     SharedBytes::new(chunk, begin..begin + length)
 }

@@ -37,7 +37,7 @@ pub(crate) struct Reached {
 pub(crate) fn reach(
     core: &Core,
     id: ManifestId,
-    mut read_node: impl FnMut(ChunkId) -> Result<Arc<[u8]>>,
+    mut read_node: impl FnMut(ChunkId) -> Result<Arc<Vec<u8>>>,
 ) -> Result<Reached> {
     let root = core.root(id)?;
     let mut reached =

@@ -87,7 +87,7 @@ impl<'a> Mark<'a> {
 
     fn walk(&mut self, mut stack: Vec<(u32, ChunkId)>) -> Result<()> {
         while let Some((level, node)) = stack.pop() {
-            let node: Arc<[u8]> = self.core.node(node)?;
+            let node: Arc<Vec<u8>> = self.core.node(node)?;
             self.children(level - 1, manifest::children(&node), &mut stack);
         }
         Ok(())
