@@ -3,6 +3,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZero;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +50,10 @@ pub(crate) trait StoreFile: Send + Sync {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn set_length(&self, length_bytes: u64) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
+
+    /// Lets the disk begin with what was written to `range`, so that a later sync has less to wait
+    /// for. Promises nothing. A range is named once, when it was just written.
+    fn begin_writing_back(&self, _range: Range<u64>) {}
 }
 
 /// The operating system's.
@@ -131,5 +137,12 @@ impl StoreFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_all()
+    }
+
+    fn begin_writing_back(&self, range: Range<u64>) {
+        // What the kernel no longer needs it would drop from its page cache, after it has begun to write
+        // what it does: of pages written just now that is all.
+        let length = NonZero::new(range.end - range.start);
+        let _ = rustix::fs::fadvise(self, range.start, length, rustix::fs::Advice::DontNeed);
     }
 }

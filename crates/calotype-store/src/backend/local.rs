@@ -203,7 +203,9 @@ impl Upload for LocalUpload {
         self.keep_reserve()
             .and_then(|()| self.file.write_all_at(bytes, self.length_bytes))
             .map_err(|error| Error::io(format!("writing {}", self.temporary.display()), error))?;
+        let begin = self.length_bytes;
         self.length_bytes += bytes.len() as u64;
+        self.file.begin_writing_back(begin..self.length_bytes);
         Ok(())
     }
 
