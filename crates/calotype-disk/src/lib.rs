@@ -1,4 +1,5 @@
-//! Disk formats: reads raw and qcow2 disks from positioned sources, bounded, without opening anything.
+//! Disk formats: reads disks of every format from positioned sources, and writes them in one pass,
+//! bounded, without opening anything.
 //!
 //! A [`Disk`] is a virtual disk readable at any offset; a [`Source`] is the bytes of a file as the
 //! caller chose to provide them. A file name recorded inside an image is data and is never followed:
@@ -11,14 +12,16 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod error;
+mod export;
+mod formats;
 mod layered;
 pub mod limits;
 mod piece;
-pub mod qcow2;
-pub mod raw;
 mod source;
 
 pub use error::{Error, ErrorKind, Result};
+pub use export::{Body, Export, Head};
+pub use formats::{Format, FormatName, qcow2, raw};
 pub use layered::Layered;
 pub use piece::{Piece, SharedBytes};
 pub use source::Source;

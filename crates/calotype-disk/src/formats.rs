@@ -1,0 +1,71 @@
+//! The formats that are read and written: one file a format, one row in [`FORMATS`].
+
+use std::fmt;
+
+use crate::{Disk, Export, Result, Source};
+
+pub mod qcow2;
+pub mod raw;
+
+/// A format, by the name that the API and people use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FormatName {
+    /// The bytes of the disk, as they are.
+    Raw,
+    /// QEMU's own.
+    Qcow2,
+    /// VMware's: `monolithicSparse` or `streamOptimized`.
+    Vmdk,
+    /// `VirtualBox`'s.
+    Vdi,
+    /// Virtual PC's and Hyper-V's first: QEMU calls it `vpc`.
+    Vhd,
+    /// Hyper-V's second.
+    Vhdx,
+}
+
+impl FormatName {
+    /// The name in capitals, as `sourceImageType` and `exportFormat` have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "RAW",
+            Self::Qcow2 => "QCOW2",
+            Self::Vmdk => "VMDK",
+            Self::Vdi => "VDI",
+            Self::Vhd => "VHD",
+            Self::Vhdx => "VHDX",
+        }
+    }
+}
+
+impl fmt::Display for FormatName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Both ends of a file, which tell its format: each at most 4 KiB, and overlapping in a short file.
+pub struct Ends<'a> {
+    /// From the first byte on.
+    pub first: &'a [u8],
+    /// Up to the last byte.
+    pub last: &'a [u8],
+}
+
+/// Opens a file whose format was found out, and believes nothing it says.
+type Open = fn(Box<dyn Source>) -> Result<Box<dyn Disk>>;
+
+/// Looks at a disk's extents, reads no data, and says how its file will be written.
+type Plan = fn(&dyn Disk) -> Result<Box<dyn Export>>;
+
+/// A row of the table of formats.
+pub struct Format {
+    /// Its name.
+    pub name: FormatName,
+    /// Whether a file has the marks of it; raw has none.
+    pub matches: fn(&Ends<'_>) -> bool,
+    /// How it is read.
+    pub open: Open,
+    /// How it is written, if it is.
+    pub plan: Option<Plan>,
+}
