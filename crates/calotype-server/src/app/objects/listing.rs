@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_reads_little_of_what_is_folded() {
+    async fn a_beginning_is_shown_once_however_much_lies_below_it() {
         let names = (0..3000).map(|n| format!("{}/{n:04}", n / 1000)).collect();
         let (db, _directory) = catalog(&names).await;
         let wanted = Wanted {
