@@ -4,8 +4,17 @@ use std::fmt;
 
 use crate::{Disk, Export, Result, Source};
 
+mod open;
 pub mod qcow2;
 pub mod raw;
+
+pub use open::{OpenLimits, detect, open};
+
+/// The table of formats. One of them has no marks: what matches no other is raw.
+pub const FORMATS: &[Format] = &[
+    Format { name: FormatName::Raw, matches: |_| false, open: raw::open, plan: None },
+    Format { name: FormatName::Qcow2, matches: qcow2::matches, open: qcow2::open, plan: None },
+];
 
 /// A format, by the name that the API and people use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +53,8 @@ impl fmt::Display for FormatName {
     }
 }
 
-/// Both ends of a file, which tell its format: each at most 4 KiB, and overlapping in a short file.
+/// Both ends of a file, which tell its format: each at most [`crate::limits::END_BYTES`], and
+/// overlapping in a short file.
 pub struct Ends<'a> {
     /// From the first byte on.
     pub first: &'a [u8],

@@ -16,12 +16,13 @@ mod export;
 mod formats;
 mod layered;
 pub mod limits;
+pub mod oci_archive;
 mod piece;
 mod source;
 
 pub use error::{Error, ErrorKind, Result};
 pub use export::{Body, Export, Head};
-pub use formats::{Format, FormatName, qcow2, raw};
+pub use formats::{FORMATS, Format, FormatName, OpenLimits, detect, open, qcow2, raw};
 pub use layered::Layered;
 pub use piece::{Piece, SharedBytes};
 pub use source::Source;

@@ -1,0 +1,8 @@
+//! The `.oci` archive: a tar of one disk and of what is known about it.
+
+mod metadata;
+
+pub use metadata::{
+    AdditionalMetadata, Capability, ExternalLaunchOptions, ImageCapabilityData, ImageMetadata,
+    MemoryConstraints, OcpuConstraints, ShapeCompatibility,
+};
