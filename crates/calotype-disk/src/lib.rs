@@ -17,7 +17,9 @@ mod formats;
 mod layered;
 pub mod limits;
 pub mod oci_archive;
+mod parallel;
 mod piece;
+mod recent;
 mod source;
 
 pub use error::{Error, ErrorKind, Result};

@@ -12,6 +12,24 @@ pub const QCOW2_L1_BYTES_MAX: u64 = 32 << 20;
 /// The smallest and the largest cluster of a qcow2 disk, as powers of two: the limits of QEMU.
 pub const QCOW2_CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 
+/// The largest first-level table of a stranger's qcow2 disk, all of which is looked at before it is
+/// opened: enough for 64 TiB in clusters of 64 KiB, for 256 GiB in clusters of 4 KiB.
+pub const QCOW2_STRANGERS_L1_BYTES_MAX: u64 = 1 << 20;
+
+/// The part of a stranger's refcount table that is looked at: enough for a file of 128 TiB in
+/// clusters of 64 KiB, of 512 GiB in clusters of 4 KiB.
+pub const QCOW2_REFCOUNT_TABLE_BYTES_MAX: u64 = 512 << 10;
+
+/// The largest table of internal snapshots: some 2,000 of them.
+pub const QCOW2_SNAPSHOT_TABLE_BYTES_MAX: u64 = 256 << 10;
+
+/// The memory that one qcow2 disk spends on clusters that were compressed.
+pub const QCOW2_INFLATED_CACHE_BYTES_MAX: usize = 4 << 20;
+
+/// The largest window of a zstd stream, as a power of two: 8 MiB, what every reader should take by
+/// RFC 8878, and what `zstd -19` needs.
+pub const ZSTD_WINDOW_BITS_MAX: u32 = 23;
+
 /// The memory that one qcow2 disk spends on second-level tables.
 pub const QCOW2_L2_CACHE_BYTES_MAX: usize = 4 << 20;
 

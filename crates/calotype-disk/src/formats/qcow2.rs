@@ -1,11 +1,16 @@
-//! qcow2 layers as our own QEMU writes them: read one, or make an empty one.
+//! qcow2, QEMU's own: reads the layers that our QEMU writes and the disks of strangers, and makes
+//! empty layers.
 
 mod create;
+mod disk;
 mod header;
-mod layer;
+mod inflate;
+mod metadata;
+mod snapshots;
+mod tables;
 
 pub use create::create_layer;
-pub use layer::Qcow2;
+pub use disk::Qcow2;
 
 use super::Ends;
 use crate::{Disk, Result, Source};
@@ -16,5 +21,5 @@ pub(super) fn matches(ends: &Ends<'_>) -> bool {
 
 /// Opens a stranger's disk.
 pub(super) fn open(source: Box<dyn Source>) -> Result<Box<dyn Disk>> {
-    Ok(Box::new(Qcow2::open_layer(source)?))
+    Ok(Box::new(Qcow2::open(source)?))
 }
