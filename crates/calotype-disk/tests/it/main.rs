@@ -5,6 +5,8 @@
 mod absence;
 mod corpus;
 mod hostile;
+mod hostile_qcow2;
 mod layered;
 mod qcow2;
+mod strangers_qcow2;
 mod support;

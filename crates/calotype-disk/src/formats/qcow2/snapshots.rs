@@ -32,6 +32,9 @@ pub(super) fn walk(
     }
     let offset = header.snapshots_offset;
     let available = source.length_bytes().saturating_sub(offset);
+    if available == 0 {
+        return Err(outside(0, header, available));
+    }
     let mut bytes = vec![0; available.min(QCOW2_SNAPSHOT_TABLE_BYTES_MAX) as usize];
     source
         .read_at(offset, &mut bytes)
