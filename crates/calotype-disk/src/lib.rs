@@ -21,6 +21,7 @@ mod parallel;
 mod piece;
 mod recent;
 mod source;
+mod unpacked;
 
 pub use error::{Error, ErrorKind, Result};
 pub use export::{Body, Export, Head};
@@ -28,6 +29,7 @@ pub use formats::{FORMATS, Format, FormatName, OpenLimits, detect, open, qcow2, 
 pub use layered::Layered;
 pub use piece::{Piece, SharedBytes};
 pub use source::Source;
+pub use unpacked::{Packing, Unpacked, unpack};
 
 /// A virtual disk readable at any offset.
 ///

@@ -35,3 +35,18 @@ pub const QCOW2_L2_CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// The largest `image_metadata.json` of an `.oci` archive; real ones are of a few KiB.
 pub const ARCHIVE_METADATA_BYTES_MAX: u64 = 1 << 20;
+
+/// The largest extended header of a member of an `.oci` archive.
+pub const ARCHIVE_EXTENSION_BYTES_MAX: u64 = 64 << 10;
+
+/// The most headers of an `.oci` archive: two members, each with extended headers.
+pub const ARCHIVE_HEADERS_MAX: usize = 16;
+
+/// The memory that an xz stream may ask for: what `xz -9` needs, whose dictionary is of 64 MiB.
+pub const XZ_MEMORY_KIB_MAX: u32 = 65 << 10;
+
+/// What is kept of a compressed file behind the place that was unpacked last.
+pub const UNPACKED_WINDOW_BYTES: usize = 4 << 20;
+
+/// How often a compressed file may be unpacked, as a multiple of its length.
+pub const UNPACKED_PASSES_MAX: u64 = 16;

@@ -4,9 +4,12 @@
 
 mod absence;
 mod corpus;
+mod formats;
 mod hostile;
 mod hostile_qcow2;
 mod layered;
+mod oci_archive;
 mod qcow2;
 mod strangers_qcow2;
 mod support;
+mod unpacked;
