@@ -48,5 +48,8 @@ pub const XZ_MEMORY_KIB_MAX: u32 = 65 << 10;
 /// What is kept of a compressed file behind the place that was unpacked last.
 pub const UNPACKED_WINDOW_BYTES: usize = 4 << 20;
 
+/// What is kept of the end of a compressed file.
+pub const UNPACKED_TAIL_BYTES: usize = 64 << 10;
+
 /// How often a compressed file may be unpacked, as a multiple of its length.
 pub const UNPACKED_PASSES_MAX: u64 = 16;

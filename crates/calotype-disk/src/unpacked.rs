@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use packing::Packing;
 
 use crate::formats::{BothEnds, OpenLimits, refuse_two_formats};
-use crate::limits::{UNPACKED_PASSES_MAX, UNPACKED_WINDOW_BYTES};
+use crate::limits::{UNPACKED_PASSES_MAX, UNPACKED_TAIL_BYTES, UNPACKED_WINDOW_BYTES};
 use crate::{Error, ErrorKind, Result, Source};
 
 /// What is unpacked at once. Small beside the window: what is unpacked in advance pushes out what a
@@ -53,6 +53,8 @@ pub fn unpack(source: Box<dyn Source>, limits: &OpenLimits) -> Result<Box<dyn So
 pub struct Unpacked {
     file: PackedFile,
     length_bytes: u64,
+    /// The last bytes, in which some formats have what tells the rest.
+    tail: Vec<u8>,
     position: Mutex<Position>,
 }
 
@@ -101,7 +103,15 @@ impl Unpacked {
                 ));
             }
         }
-        Ok(Self { file, length_bytes: position.at, position: Mutex::new(position) })
+        let length_bytes = position.at;
+        let tail = position.last(UNPACKED_TAIL_BYTES);
+        Ok(Self { file, length_bytes, tail, position: Mutex::new(position) })
+    }
+
+    /// The part of the tail at `offset`, if that is all in it.
+    fn in_tail(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let start = offset.checked_sub(self.length_bytes - self.tail.len() as u64)?;
+        self.tail.get(start as usize..)?.get(..length)
     }
 
     /// Begins anew to get to `offset`, unless that was done too often.
@@ -147,6 +157,17 @@ impl Position {
         }
     }
 
+    /// The last bytes that came, `length_max` at most.
+    fn last(&self, length_max: usize) -> Vec<u8> {
+        let mut offset = self.at.saturating_sub(length_max as u64);
+        let mut bytes = Vec::new();
+        while let piece @ [_, ..] = self.recent(offset) {
+            bytes.extend_from_slice(piece);
+            offset += piece.len() as u64;
+        }
+        bytes
+    }
+
     /// What the ring has from `offset` on: nothing, if that has not come yet or was overwritten.
     fn recent(&self, offset: u64) -> &[u8] {
         let length = self.ring.len() as u64;
@@ -168,6 +189,10 @@ impl Source for Unpacked {
     fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
         if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.length_bytes) {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(bytes) = self.in_tail(offset, buf.len()) {
+            buf.copy_from_slice(bytes);
+            return Ok(());
         }
         let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
         while !buf.is_empty() {
