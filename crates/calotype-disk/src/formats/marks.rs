@@ -42,6 +42,7 @@ const MARKS: &[Mark] = &[
     start("a Parallels disk: convert it to qcow2 first", 0, b"WithoutFreeSpace"),
     start("a Parallels disk: convert it to qcow2 first", 0, b"WithouFreSpacExt"),
     start("a Bochs disk: convert it to qcow2 first", 0, b"Bochs Virtual HD Image"),
+    start("a compressed loop device: unpack it first", 0, b"#!/bin/sh\n#V2.0 Format"),
     end("an Apple disk image: convert it to qcow2 first", 512, b"koly"),
 ];
 
