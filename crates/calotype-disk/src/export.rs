@@ -5,9 +5,23 @@
 //! known at the start and whose bytes come at the end. A multipart upload sends them last, as its
 //! first part; a file is written from an offset.
 
+mod batches;
+mod content_id;
+mod deflate;
+mod output;
+
 use std::io;
 
-use crate::{Disk, Result};
+pub(crate) use batches::{Batch, each_batch, each_nonzero, is_zero};
+pub(crate) use content_id::ContentId;
+pub(crate) use deflate::{Deflater, Wrapping};
+pub(crate) use output::Output;
+
+use crate::{Disk, Error, ErrorKind, Result};
+
+/// The unit of every format's size. A disk that ends inside of a sector is exported with zeros up to
+/// its end.
+pub(crate) const SECTOR_BYTES: u64 = 512;
 
 /// The first bytes of a file, of the length that [`Export::head_bytes`] said.
 pub type Head = Vec<u8>;
@@ -16,6 +30,18 @@ pub type Head = Vec<u8>;
 pub trait Body {
     /// Takes the next bytes; whoever takes them may be slower than the writer, which then waits.
     fn append(&mut self, bytes: Vec<u8>) -> io::Result<()>;
+
+    /// Takes a run of zeros; a body that can leave a hole instead does so.
+    fn append_zeros(&mut self, length_bytes: u64) -> io::Result<()> {
+        const PIECE_BYTES: u64 = 1 << 20;
+        let mut left = length_bytes;
+        while left > 0 {
+            let piece = left.min(PIECE_BYTES);
+            self.append(vec![0; piece as usize])?;
+            left -= piece;
+        }
+        Ok(())
+    }
 }
 
 /// A disk about to be written as a file of one format.
@@ -29,4 +55,16 @@ pub trait Export: Send + Sync {
     /// Writes the file of `disk`, the one that was planned with: all of the body goes to `body`, and
     /// the head is answered. Deflates on all cores, in memory that does not depend on the disk.
     fn write(&self, disk: &dyn Disk, body: &mut dyn Body) -> Result<Head>;
+}
+
+/// The size that the file of `disk` will say: whole sectors, at most `bytes_max`.
+pub(crate) fn exported_bytes(disk: &dyn Disk, format: &str, bytes_max: u64) -> Result<u64> {
+    let size_bytes = disk.size_bytes();
+    match size_bytes.checked_next_multiple_of(SECTOR_BYTES) {
+        Some(exported) if size_bytes > 0 && exported <= bytes_max => Ok(exported),
+        _ => Err(Error::new(
+            ErrorKind::OutOfBounds,
+            format!("{format} holds 1 to {bytes_max} bytes, not {size_bytes}"),
+        )),
+    }
 }

@@ -4,16 +4,40 @@ use std::fmt;
 
 use crate::{Disk, Export, Result, Source};
 
+mod blocks;
 mod open;
 pub mod qcow2;
 pub mod raw;
+pub mod vdi;
+pub mod vhd;
+mod vhdx;
+pub mod vmdk;
 
 pub use open::{OpenLimits, detect, open};
 
 /// The table of formats. One of them has no marks: what matches no other is raw.
 pub const FORMATS: &[Format] = &[
-    Format { name: FormatName::Raw, matches: |_| false, open: raw::open, plan: None },
-    Format { name: FormatName::Qcow2, matches: qcow2::matches, open: qcow2::open, plan: None },
+    Format { name: FormatName::Raw, matches: |_| false, open: raw::open, plan: Some(raw::plan) },
+    Format {
+        name: FormatName::Qcow2,
+        matches: qcow2::matches,
+        open: qcow2::open,
+        plan: Some(qcow2::plan_compressed),
+    },
+    Format {
+        name: FormatName::Vmdk,
+        matches: vmdk::matches,
+        open: vmdk::open,
+        plan: Some(vmdk::plan_stream),
+    },
+    Format { name: FormatName::Vdi, matches: vdi::matches, open: vdi::open, plan: Some(vdi::plan) },
+    Format {
+        name: FormatName::Vhd,
+        matches: vhd::matches,
+        open: vhd::open,
+        plan: Some(vhd::plan_dynamic),
+    },
+    Format { name: FormatName::Vhdx, matches: vhdx::matches, open: vhdx::open, plan: None },
 ];
 
 /// A format, by the name that the API and people use.

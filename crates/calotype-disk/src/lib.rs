@@ -14,6 +14,7 @@
 mod error;
 mod export;
 mod formats;
+mod inflate;
 mod layered;
 pub mod limits;
 pub mod oci_archive;
@@ -24,7 +25,9 @@ mod source;
 
 pub use error::{Error, ErrorKind, Result};
 pub use export::{Body, Export, Head};
-pub use formats::{FORMATS, Format, FormatName, OpenLimits, detect, open, qcow2, raw};
+pub use formats::{
+    FORMATS, Format, FormatName, OpenLimits, detect, open, qcow2, raw, vdi, vhd, vmdk,
+};
 pub use layered::Layered;
 pub use piece::{Piece, SharedBytes};
 pub use source::Source;

@@ -35,3 +35,31 @@ pub const QCOW2_L2_CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// The largest `image_metadata.json` of an `.oci` archive; real ones are of a few KiB.
 pub const ARCHIVE_METADATA_BYTES_MAX: u64 = 1 << 20;
+
+/// The memory that one disk spends on pages of its tables of blocks.
+pub const TABLE_CACHE_BYTES_MAX: usize = 4 << 20;
+
+/// The threads that read, compare and deflate for one export, of which each holds two batches at most.
+pub const EXPORT_WORKERS_MAX: usize = 16;
+
+/// The largest vhd: 2040 GiB, a limit of the format as QEMU and Hyper-V have it.
+pub const VHD_SIZE_BYTES_MAX: u64 = 2040 << 30;
+
+/// The smallest and the largest vmdk grain in sectors; VMware writes 128.
+pub const VMDK_GRAIN_SECTORS: std::ops::RangeInclusive<u64> = 8..=4096;
+
+/// The largest description of a vmdk disk.
+pub const VMDK_DESCRIPTOR_BYTES_MAX: u64 = 64 << 10;
+
+/// The largest vmdk grain table in entries: the limit of QEMU, and what everybody writes.
+pub const VMDK_GRAIN_TABLE_ENTRIES_MAX: u64 = 512;
+
+/// The inflated grains that one vmdk disk keeps.
+pub const VMDK_GRAIN_CACHE_BYTES_MAX: usize = 4 << 20;
+
+/// The largest monolithicSparse vmdk that is written: it begins with all its tables, which are held in
+/// memory until then, of this size 96 MiB.
+pub const VMDK_SPARSE_SIZE_BYTES_MAX: u64 = 512 << 30;
+
+/// The largest vhdx block: the limit of the format.
+pub const VHDX_BLOCK_BYTES_MAX: u64 = 256 << 20;

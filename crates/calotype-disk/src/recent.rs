@@ -1,7 +1,9 @@
 //! A few pieces of memory read last, bounded, the oldest dropped first.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::Result;
 
 pub(crate) struct Recent<T> {
     pieces_max: usize,
@@ -30,4 +32,20 @@ impl<T> Recent<T> {
             self.pieces.remove(&oldest);
         }
     }
+}
+
+/// What is remembered at `key`, or what `read` brings. It works outside of the lock: two readers may
+/// both do so, and neither waits for the other.
+pub(crate) fn remembered<T>(
+    recent: &Mutex<Recent<T>>,
+    key: u64,
+    read: impl FnOnce() -> Result<Vec<T>>,
+) -> Result<Arc<[T]>> {
+    let found = recent.lock().unwrap_or_else(PoisonError::into_inner).get(key);
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let read: Arc<[T]> = read()?.into();
+    recent.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&read));
+    Ok(read)
 }

@@ -1,16 +1,19 @@
-//! qcow2, QEMU's own: reads the layers that our QEMU writes and the disks of strangers, and makes
-//! empty layers.
+//! qcow2, QEMU's own: reads the layers that our QEMU writes and the disks of strangers, makes empty
+//! layers, and writes whole disks.
 
 mod create;
 mod disk;
 mod header;
 mod inflate;
 mod metadata;
+mod refcounts;
 mod snapshots;
 mod tables;
+mod write;
 
 pub use create::create_layer;
 pub use disk::Qcow2;
+pub use write::{plan_compressed, plan_sparse};
 
 use super::Ends;
 use crate::{Disk, Result, Source};

@@ -4,9 +4,16 @@
 
 mod absence;
 mod corpus;
+mod export;
 mod hostile;
 mod hostile_qcow2;
 mod layered;
+mod oci_archive;
 mod qcow2;
+mod spots;
 mod strangers_qcow2;
 mod support;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;

@@ -1,6 +1,6 @@
 //! Reading a qcow2 disk: two levels of tables, each checked before it is followed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::header::{Header, corrupt, unsupported};
 use super::inflate::{Deflated, Inflater};
@@ -11,7 +11,7 @@ use crate::limits::{
     QCOW2_STRANGERS_L1_BYTES_MAX,
 };
 use crate::parallel;
-use crate::recent::Recent;
+use crate::recent::{Recent, remembered};
 use crate::{Disk, Error, Extent, Result, Source, check_offset, check_range};
 
 /// One qcow2 file.
@@ -235,22 +235,6 @@ impl Disk for Qcow2 {
         };
         Ok(Extent { length_bytes: end.min(self.size_bytes()) - offset, kind })
     }
-}
-
-/// What is remembered at `key`, or what `read` brings. It works outside of the lock: two readers may
-/// both do so, and neither waits for the other.
-fn remembered<T>(
-    recent: &Mutex<Recent<T>>,
-    key: u64,
-    read: impl FnOnce() -> Result<Vec<T>>,
-) -> Result<Arc<[T]>> {
-    let found = recent.lock().unwrap_or_else(PoisonError::into_inner).get(key);
-    if let Some(found) = found {
-        return Ok(found);
-    }
-    let read: Arc<[T]> = read()?.into();
-    recent.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&read));
-    Ok(read)
 }
 
 /// Refuses what our own QEMU never writes into a layer.

@@ -18,6 +18,8 @@ const VERSION_2_REFCOUNT_ORDER: u32 = 4;
 const REFCOUNT_ORDER_MAX: u32 = 6;
 /// Clusters with subclusters are at least 32 of the smallest sectors.
 const EXTENDED_L2_CLUSTER_BITS_MIN: u32 = 14;
+/// In a table entry, "the refcount is exactly one": of no use to a reader.
+pub(super) const COPIED: u64 = 1 << 63;
 
 /// Refcounts may be stale. Harmless here: a reader needs none.
 const INCOMPATIBLE_DIRTY: u64 = 1 << 0;

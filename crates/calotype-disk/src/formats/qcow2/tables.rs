@@ -1,14 +1,12 @@
 //! Tables of offsets, and what an entry of the second level says of its cluster.
 
-use super::header::{Header, corrupt, unsupported};
+use super::header::{COPIED, Header, corrupt, unsupported};
 use super::inflate::Deflated;
 use super::metadata::Metadata;
 use crate::{Error, ExtentKind, Result, Source};
 
 /// The bits of a table entry that hold an offset into the file.
 pub(super) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
-/// "The refcount is exactly one": of no use to a reader.
-const COPIED: u64 = 1 << 63;
 const COMPRESSED: u64 = 1 << 62;
 const READS_AS_ZEROS: u64 = 1;
 /// With extended entries.
