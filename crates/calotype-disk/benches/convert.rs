@@ -115,7 +115,11 @@ struct FileBody<'a> {
 
 impl Body for FileBody<'_> {
     fn append(&mut self, bytes: Vec<u8>) -> std::io::Result<()> {
-        self.file.write_all_at(&bytes, self.position)?;
+        self.append_slice(&bytes)
+    }
+
+    fn append_slice(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all_at(bytes, self.position)?;
         self.position += bytes.len() as u64;
         Ok(())
     }

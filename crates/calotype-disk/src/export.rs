@@ -31,6 +31,12 @@ pub trait Body {
     /// Takes the next bytes; whoever takes them may be slower than the writer, which then waits.
     fn append(&mut self, bytes: Vec<u8>) -> io::Result<()>;
 
+    /// Takes a copy of the next bytes, whose memory is used again; a body that is done with them at
+    /// once needs no copy.
+    fn append_slice(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.append(bytes.to_vec())
+    }
+
     /// Takes a run of zeros; a body that can leave a hole instead does so.
     fn append_zeros(&mut self, length_bytes: u64) -> io::Result<()> {
         const PIECE_BYTES: u64 = 1 << 20;

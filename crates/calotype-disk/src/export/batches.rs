@@ -1,7 +1,7 @@
 //! A disk read ahead on all cores, in batches, and what was made of each handed on in order.
 //!
 //! ```text
-//! extents ─► order ───────────────► take, in the order of the disk
+//! extents ─► order ─────────────────► take, in the order of the disk ─► buffers
 //!        └─► jobs ─► workers: read, work ─┘
 //! ```
 //! The order has few places: they bound the memory, and the extents wait for them.
@@ -21,12 +21,12 @@ pub(crate) struct Batch {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Where the answer about a batch will come from.
-type Answer<T> = Receiver<Result<T>>;
+/// Where a batch will come from, and what was made of it.
+type Answer<T> = Receiver<Result<(Batch, T)>>;
 
 struct Job<T> {
     offset: u64,
-    answer: SyncSender<Result<T>>,
+    answer: SyncSender<Result<(Batch, T)>>,
 }
 
 /// Makes something of every batch of `disk` that has data, on all cores, and has it taken in order.
@@ -37,23 +37,24 @@ pub(crate) fn each_batch<S, T: Send>(
     disk: &dyn Disk,
     (batch_bytes, block_bytes): (u64, u64),
     state: impl Fn() -> Result<S> + Sync,
-    work: impl Fn(&mut S, Batch) -> Result<T> + Sync,
-    mut take: impl FnMut(T) -> Result<()>,
+    work: impl Fn(&mut S, &Batch) -> Result<T> + Sync,
+    mut take: impl FnMut(&Batch, T) -> Result<()>,
 ) -> Result<()> {
     // One more than cores, so that they have work while one waits for the disk.
-    let workers =
-        thread::available_parallelism().map_or(1, usize::from).min(EXPORT_WORKERS_MAX) + 1;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = cores.min(EXPORT_WORKERS_MAX) + 1;
     let (to_order, order) = mpsc::sync_channel(workers);
     let (to_jobs, jobs) = mpsc::channel();
     let jobs = Mutex::new(jobs);
+    let buffers = Mutex::new(Vec::new());
+    let reader = Reader { disk, batch_bytes, block_bytes, buffers: &buffers };
     let worker = || {
         let mut state = state();
         while let Some(job) = next(&jobs) {
-            let made = match &mut state {
-                Ok(state) => read(disk, job.offset, batch_bytes, block_bytes)
-                    .and_then(|batch| work(state, batch)),
+            let made = reader.read(job.offset).and_then(|batch| match &mut state {
+                Ok(state) => work(state, &batch).map(|made| (batch, made)),
                 Err(error) => Err(Error::new(error.kind(), error.to_string())),
-            };
+            });
             // Nobody hears it when the work has failed already.
             let _ = job.answer.send(made);
         }
@@ -67,7 +68,9 @@ pub(crate) fn each_batch<S, T: Send>(
         for answer in order {
             let answer: Answer<T> = answer;
             let made = answer.recv().map_err(|_| Error::new(ErrorKind::Io, "a worker is gone"))?;
-            take(made?)?;
+            let (batch, made) = made?;
+            take(&batch, made)?;
+            buffers.lock().unwrap_or_else(PoisonError::into_inner).push(batch.bytes);
         }
         Ok(())
     })
@@ -77,19 +80,18 @@ pub(crate) fn each_batch<S, T: Send>(
 pub(crate) fn each_nonzero(
     disk: &dyn Disk,
     sizes: (u64, u64),
-    mut take: impl FnMut(Batch, u32) -> Result<()>,
+    mut take: impl FnMut(&Batch, u32) -> Result<()>,
 ) -> Result<()> {
-    let work = |(): &mut (), batch: Batch| {
-        let checksum = (!is_zero(&batch.bytes)).then(|| crc32c::crc32c(&batch.bytes));
-        Ok(checksum.map(|checksum| (batch, checksum)))
+    let work = |(): &mut (), batch: &Batch| {
+        Ok((!is_zero(&batch.bytes)).then(|| crc32c::crc32c(&batch.bytes)))
     };
     each_batch(
         disk,
         sizes,
         || Ok(()),
         work,
-        |made| match made {
-            Some((batch, checksum)) => take(batch, checksum),
+        |batch, checksum| match checksum {
+            Some(checksum) => take(batch, checksum),
             None => Ok(()),
         },
     )
@@ -97,6 +99,28 @@ pub(crate) fn each_nonzero(
 
 fn next<T>(jobs: &Mutex<Receiver<Job<T>>>) -> Option<Job<T>> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// Reads batches, into memory that was used before: new memory costs more than reading.
+struct Reader<'a> {
+    disk: &'a dyn Disk,
+    batch_bytes: u64,
+    block_bytes: u64,
+    buffers: &'a Mutex<Vec<Vec<u8>>>,
+}
+
+impl Reader<'_> {
+    fn read(&self, offset: u64) -> Result<Batch> {
+        let length = self.batch_bytes.min(self.disk.size_bytes().saturating_sub(offset));
+        let buffer = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut bytes = buffer.unwrap_or_default();
+        bytes.resize(length.next_multiple_of(self.block_bytes) as usize, 0);
+        if let Some((inside, behind)) = bytes.split_at_mut_checked(length as usize) {
+            self.disk.read_at(offset, inside)?;
+            behind.fill(0);
+        }
+        Ok(Batch { offset, bytes })
+    }
 }
 
 /// Sends every batch with data on its way; ends early when nobody waits for them any more.
@@ -161,15 +185,6 @@ fn data_from(disk: &dyn Disk, mut offset: u64) -> Result<Option<(u64, u64)>> {
         offset = end;
     }
     Ok(None)
-}
-
-fn read(disk: &dyn Disk, offset: u64, batch_bytes: u64, block_bytes: u64) -> Result<Batch> {
-    let length_bytes = batch_bytes.min(disk.size_bytes().saturating_sub(offset));
-    let mut bytes = vec![0; length_bytes.next_multiple_of(block_bytes) as usize];
-    if let Some(inside) = bytes.get_mut(..length_bytes as usize) {
-        disk.read_at(offset, inside)?;
-    }
-    Ok(Batch { offset, bytes })
 }
 
 /// Whether there are only zeros, found at the speed of memory.

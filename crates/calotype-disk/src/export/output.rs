@@ -32,6 +32,14 @@ impl<'a> Output<'a> {
         Ok(start)
     }
 
+    /// Appends bytes of memory that is used again; answers the offset in the file where they begin.
+    pub(crate) fn append_slice(&mut self, bytes: &[u8]) -> Result<u64> {
+        let start = self.position;
+        self.position += bytes.len() as u64;
+        self.body.append_slice(bytes).map_err(|error| failed(start, error))?;
+        Ok(start)
+    }
+
     /// Appends zeros.
     pub(crate) fn append_zeros(&mut self, length_bytes: u64) -> Result<()> {
         let start = self.position;
@@ -53,6 +61,11 @@ impl Body for Output<'_> {
     fn append(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         self.position += bytes.len() as u64;
         self.body.append(bytes)
+    }
+
+    fn append_slice(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.position += bytes.len() as u64;
+        self.body.append_slice(bytes)
     }
 
     fn append_zeros(&mut self, length_bytes: u64) -> io::Result<()> {

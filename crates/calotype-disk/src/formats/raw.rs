@@ -99,7 +99,7 @@ pub(super) fn write_plain(
     each_nonzero(disk, (BATCH_BYTES, SECTOR_BYTES), |batch, checksum| {
         id.add(batch.offset, checksum);
         output.append_zeros(batch.offset - output.position())?;
-        output.append(batch.bytes).map(|_| ())
+        output.append_slice(&batch.bytes).map(|_| ())
     })?;
     output.append_zeros(size_bytes - output.position())
 }

@@ -18,6 +18,7 @@ pub use write_fixed::plan_fixed;
 
 use crate::formats::Ends;
 use crate::formats::blocks::{BlockMap, Blocks, Place, Table, check_inside, corrupt, unsupported};
+use crate::formats::raw::Raw;
 use crate::{Disk, Result, Source};
 use footer::{COOKIE, DIFFERENCING, DYNAMIC, FIXED, FOOTER_BYTES, Footer};
 use header::{Header, UNALLOCATED};
@@ -37,9 +38,9 @@ pub(super) fn open(source: Box<dyn Source>) -> Result<Box<dyn Disk>> {
     let footer = Footer::read(&*source)?;
     match footer.kind {
         FIXED => {
-            check_inside(&*source, "vhd data and footer", 0, footer.size_bytes + FOOTER_BYTES)?;
-            let (size_bytes, map) = (footer.size_bytes, Whole);
-            Ok(Box::new(Blocks { source, size_bytes, block_bytes: size_bytes, map }))
+            let size_bytes = footer.size_bytes;
+            check_inside(&*source, "vhd data and footer", 0, size_bytes + FOOTER_BYTES)?;
+            Ok(Box::new(Raw::open(Box::new(Beginning { source, size_bytes }))?))
         }
         DYNAMIC => open_dynamic(source, &footer),
         DIFFERENCING => Err(unsupported("vhd that needs a parent")),
@@ -47,12 +48,23 @@ pub(super) fn open(source: Box<dyn Source>) -> Result<Box<dyn Disk>> {
     }
 }
 
-/// A fixed disk is one block, at the beginning of the file.
-struct Whole;
+/// The part of a file in which a fixed disk lies, as a raw one.
+struct Beginning {
+    source: Arc<dyn Source>,
+    size_bytes: u64,
+}
 
-impl BlockMap for Whole {
-    fn place(&self, _: u64) -> Result<Place> {
-        Ok(Place::At(0))
+impl Source for Beginning {
+    fn length_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.source.read_at(offset, buf)
+    }
+
+    fn extent_at(&self, offset: u64) -> std::io::Result<(u64, bool)> {
+        self.source.extent_at(offset)
     }
 }
 

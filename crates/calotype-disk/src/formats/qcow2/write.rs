@@ -68,42 +68,40 @@ impl Export for Planned {
     fn write(&self, disk: &dyn Disk, body: &mut dyn Body) -> Result<Head> {
         let mut writer = Writer::new(self.size_bytes, body);
         let deflater = || self.compressed.then(Deflater::new).transpose();
-        let pack = |deflater: &mut Option<Deflater>, batch| pack(deflater.as_mut(), &batch);
-        each_batch(disk, (BATCH_BYTES, CLUSTER_BYTES), deflater, pack, |pack| writer.take(pack))?;
+        each_batch(disk, (BATCH_BYTES, CLUSTER_BYTES), deflater, pack, |batch, pack| {
+            writer.take(batch, pack)
+        })?;
         writer.finish()
     }
 }
 
-/// The clusters of a batch, as they go into the file. Clusters of zeros are gone.
+/// The clusters of a batch as they go into the file. Clusters of zeros are gone.
 #[derive(Default)]
 struct Pack {
-    /// Which L2 table describes the batch.
-    table: u64,
     /// Deflated clusters, one behind the other.
     deflated: Vec<u8>,
-    /// Which entry of the table each deflated cluster is, and its length.
+    /// Which cluster of the batch each deflated one is, and its length.
     deflated_lengths: Vec<(u64, u64)>,
-    /// Clusters as they are, by their entry of the table.
-    plain: Vec<(u64, Vec<u8>)>,
+    /// Which clusters of the batch are taken as they are.
+    plain: Vec<u64>,
 }
 
-fn pack(mut deflater: Option<&mut Deflater>, batch: &Batch) -> Result<Pack> {
-    let first = batch.offset / CLUSTER_BYTES;
-    let mut pack = Pack { table: first / L2_ENTRIES, ..Pack::default() };
-    for (entry, cluster) in (first % L2_ENTRIES..).zip(batch.bytes.chunks(CLUSTER_BYTES as usize)) {
+fn pack(deflater: &mut Option<Deflater>, batch: &Batch) -> Result<Pack> {
+    let mut pack = Pack::default();
+    for (index, cluster) in (0..).zip(batch.bytes.chunks(CLUSTER_BYTES as usize)) {
         if is_zero(cluster) {
             continue;
         }
-        if let Some(deflater) = &mut deflater {
+        if let Some(deflater) = deflater {
             let start = pack.deflated.len();
             let length = deflater.append(cluster, Wrapping::Raw, &mut pack.deflated)?;
             if length < cluster.len() {
-                pack.deflated_lengths.push((entry, length as u64));
+                pack.deflated_lengths.push((index, length as u64));
                 continue;
             }
             pack.deflated.truncate(start);
         }
-        pack.plain.push((entry, cluster.to_vec()));
+        pack.plain.push(index);
     }
     Ok(pack)
 }
@@ -135,30 +133,46 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn take(&mut self, pack: Pack) -> Result<()> {
-        if pack.table != self.table {
+    fn take(&mut self, batch: &Batch, pack: Pack) -> Result<()> {
+        let first = batch.offset / CLUSTER_BYTES;
+        if first / L2_ENTRIES != self.table {
             self.finish_table()?;
-            self.table = pack.table;
+            self.table = first / L2_ENTRIES;
         }
         let mut offset = self.output.append(pack.deflated)?;
-        for (entry, length) in pack.deflated_lengths {
-            let (first, last) = (offset / 512, (offset + length - 1) / 512);
-            let sectors = (last - first) << COMPRESSED_OFFSET_BITS;
-            self.set_l2(entry, COMPRESSED | sectors | offset);
+        for (index, length) in pack.deflated_lengths {
+            let (first_sector, last_sector) = (offset / 512, (offset + length - 1) / 512);
+            let sectors = (last_sector - first_sector) << COMPRESSED_OFFSET_BITS;
+            self.set_l2(first + index, COMPRESSED | sectors | offset);
             self.refcounts.add(offset, length);
             offset += length;
         }
-        self.waiting.extend(pack.plain);
-        if self.waiting.len() >= WAITING_MAX { self.write_waiting() } else { Ok(()) }
+        for index in pack.plain {
+            let cluster = batch.bytes.chunks(CLUSTER_BYTES as usize).nth(index as usize);
+            self.take_plain(first + index, cluster.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Writes a cluster as it is, at once if this is a place on the grid.
+    fn take_plain(&mut self, index: u64, cluster: &[u8]) -> Result<()> {
+        if self.output.position().is_multiple_of(CLUSTER_BYTES) {
+            let offset = self.output.append_slice(cluster)?;
+            self.refcounts.add(offset, CLUSTER_BYTES);
+            self.set_l2(index, COPIED | offset);
+            return Ok(());
+        }
+        self.waiting.push((index, cluster.to_vec()));
+        if self.waiting.len() < WAITING_MAX { Ok(()) } else { self.write_waiting() }
     }
 
     fn write_waiting(&mut self) -> Result<()> {
         if !self.waiting.is_empty() {
             self.output.align(CLUSTER_BYTES)?;
         }
-        for (entry, cluster) in mem::take(&mut self.waiting) {
+        for (index, cluster) in mem::take(&mut self.waiting) {
             let offset = self.append_clusters(cluster)?;
-            self.set_l2(entry, COPIED | offset);
+            self.set_l2(index, COPIED | offset);
         }
         Ok(())
     }
@@ -226,9 +240,10 @@ impl<'a> Writer<'a> {
         Ok(offset)
     }
 
-    fn set_l2(&mut self, entry: u64, value: u64) {
-        if let Some(place) = self.l2.get_mut(entry as usize) {
-            *place = value;
+    /// Sets the entry of a cluster of the disk, which is one of the table being filled.
+    fn set_l2(&mut self, index: u64, entry: u64) {
+        if let Some(place) = self.l2.get_mut((index % L2_ENTRIES) as usize) {
+            *place = entry;
         }
     }
 }

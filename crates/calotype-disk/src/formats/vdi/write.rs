@@ -51,7 +51,7 @@ impl Export for Planned {
             }
             allocated += 1;
             id.add(batch.offset, checksum);
-            output.append(batch.bytes).map(|_| ())
+            output.append_slice(&batch.bytes).map(|_| ())
         })?;
         let mut head = self.header(allocated, &id).as_bytes().to_vec();
         head.extend(map.iter().flat_map(|entry| entry.to_le_bytes()));

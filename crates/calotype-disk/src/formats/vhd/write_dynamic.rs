@@ -47,7 +47,7 @@ impl Export for Planned {
                     .map_err(|_| out_of_bounds("vhd file larger than 2 TiB"))?;
             }
             id.add(batch.offset, checksum);
-            output.append(batch.bytes).map(|_| ())
+            output.append_slice(&batch.bytes).map(|_| ())
         })?;
         let footer = footer::make(self.size_bytes, DYNAMIC, FOOTER_BYTES, id.uuid());
         output.append(footer.clone())?;

@@ -91,7 +91,7 @@ impl Export for Layout {
                 if !is_zero(bytes)
                     && let Some(place) = sectors.get_mut(grain)
                 {
-                    *place = short_sector(output.append(bytes.to_vec())? / SECTOR_BYTES)?;
+                    *place = short_sector(output.append_slice(bytes)? / SECTOR_BYTES)?;
                 }
             }
             Ok(())

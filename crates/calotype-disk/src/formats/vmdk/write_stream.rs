@@ -54,8 +54,7 @@ impl Export for Planned {
 
     fn write(&self, disk: &dyn Disk, body: &mut dyn Body) -> Result<Head> {
         let mut writer = Writer::new(self.capacity_sectors, body)?;
-        let pack = |deflater: &mut Deflater, batch| pack(deflater, &batch);
-        each_batch(disk, (BATCH_BYTES, GRAIN_BYTES), Deflater::new, pack, |pack| {
+        each_batch(disk, (BATCH_BYTES, GRAIN_BYTES), Deflater::new, pack, |_, pack| {
             writer.take(pack)
         })?;
         writer.finish()?;
