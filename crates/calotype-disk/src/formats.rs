@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use crate::{Disk, Export, Result, Source};
+use crate::limits::END_BYTES;
+use crate::{Disk, Error, Export, Result, Source};
 
 mod blocks;
+mod marks;
 mod open;
 pub mod qcow2;
 pub mod raw;
@@ -13,7 +15,9 @@ pub mod vhd;
 mod vhdx;
 pub mod vmdk;
 
+pub(crate) use marks::TAR_MARK;
 pub use open::{OpenLimits, detect, open};
+pub(crate) use open::{open_unpacked, refuse_two_formats};
 
 /// The table of formats. One of them has no marks: what matches no other is raw.
 pub const FORMATS: &[Format] = &[
@@ -84,6 +88,30 @@ pub struct Ends<'a> {
     pub first: &'a [u8],
     /// Up to the last byte.
     pub last: &'a [u8],
+}
+
+/// Both ends of a file, read.
+pub(crate) struct BothEnds {
+    pub(crate) first: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl BothEnds {
+    pub(crate) fn read(source: &dyn Source) -> Result<Self> {
+        let length = source.length_bytes().min(END_BYTES);
+        let read = |offset| {
+            let mut bytes = vec![0; length as usize];
+            source
+                .read_at(offset, &mut bytes)
+                .map_err(|error| Error::io("reading the ends of a file", error))?;
+            Ok(bytes)
+        };
+        Ok(Self { first: read(0)?, last: read(source.length_bytes() - length)? })
+    }
+
+    pub(crate) fn ends(&self) -> Ends<'_> {
+        Ends { first: &self.first, last: &self.last }
+    }
 }
 
 /// Opens a file whose format was found out, and believes nothing it says.

@@ -22,6 +22,7 @@ mod parallel;
 mod piece;
 mod recent;
 mod source;
+mod unpacked;
 
 pub use error::{Error, ErrorKind, Result};
 pub use export::{Body, Export, Head};
@@ -31,6 +32,7 @@ pub use formats::{
 pub use layered::Layered;
 pub use piece::{Piece, SharedBytes};
 pub use source::Source;
+pub use unpacked::{Packing, Unpacked, unpack};
 
 /// A virtual disk readable at any offset.
 ///

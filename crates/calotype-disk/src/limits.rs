@@ -63,3 +63,21 @@ pub const VMDK_SPARSE_SIZE_BYTES_MAX: u64 = 512 << 30;
 
 /// The largest vhdx block: the limit of the format.
 pub const VHDX_BLOCK_BYTES_MAX: u64 = 256 << 20;
+
+/// The largest extended header of a member of an `.oci` archive.
+pub const ARCHIVE_EXTENSION_BYTES_MAX: u64 = 64 << 10;
+
+/// The most headers of an `.oci` archive: two members, each with extended headers.
+pub const ARCHIVE_HEADERS_MAX: usize = 16;
+
+/// The memory that an xz stream may ask for: what `xz -9` needs, whose dictionary is of 64 MiB.
+pub const XZ_MEMORY_KIB_MAX: u32 = 65 << 10;
+
+/// What is kept of a compressed file behind the place that was unpacked last.
+pub const UNPACKED_WINDOW_BYTES: usize = 4 << 20;
+
+/// What is kept of the end of a compressed file.
+pub const UNPACKED_TAIL_BYTES: usize = 64 << 10;
+
+/// How often a compressed file may be unpacked, as a multiple of its length.
+pub const UNPACKED_PASSES_MAX: u64 = 16;

@@ -1,8 +1,8 @@
 //! From a file of any format to a disk: the format is found out, compared with what was declared,
 //! and only then is the file opened.
 
-use super::{Ends, FORMATS, Format, FormatName};
-use crate::limits::END_BYTES;
+use super::{BothEnds, Ends, FORMATS, Format, FormatName, marks};
+use crate::unpacked::{Packing, unpack};
 use crate::{Disk, Error, ErrorKind, Result, Source};
 
 /// How large an image may be.
@@ -15,34 +15,56 @@ pub struct OpenLimits {
 }
 
 impl OpenLimits {
-    fn check(&self, virtual_size_bytes: u64, file_size_bytes: u64) -> Result<()> {
-        if virtual_size_bytes <= self.virtual_size_bytes_max
-            && file_size_bytes <= self.file_size_bytes_max
-        {
+    /// Refuses a file, whatever is in it.
+    pub(crate) fn check_file(&self, file_size_bytes: u64) -> Result<()> {
+        if file_size_bytes <= self.file_size_bytes_max {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::OutOfBounds,
             format!(
-                "disk of {virtual_size_bytes} bytes in a file of {file_size_bytes} bytes; \
-                 at most {} and {} are taken",
+                "file of {file_size_bytes} bytes; at most {} are taken",
+                self.file_size_bytes_max
+            ),
+        ))
+    }
+
+    /// Refuses a disk by its size; its file was checked.
+    fn check_disk(&self, virtual_size_bytes: u64, file_size_bytes: u64) -> Result<()> {
+        if virtual_size_bytes <= self.virtual_size_bytes_max {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::OutOfBounds,
+            format!(
+                "disk of {virtual_size_bytes} bytes in a file of {file_size_bytes} bytes; at most \
+                 {} and {} are taken",
                 self.virtual_size_bytes_max, self.file_size_bytes_max
             ),
         ))
     }
 }
 
-/// Opens a disk of a stranger, whatever its format, and believes nothing it says.
+/// Opens a disk of a stranger, whatever its format, compressed or not, and believes nothing it says.
 ///
 /// A format that is not the `declared` one is [`ErrorKind::InvalidFormat`], a size beyond `limits`
-/// [`ErrorKind::OutOfBounds`].
+/// [`ErrorKind::OutOfBounds`]. A compressed file is unpacked once here, to count it.
 pub fn open(
     source: Box<dyn Source>,
     declared: Option<FormatName>,
     limits: &OpenLimits,
 ) -> Result<(FormatName, Box<dyn Disk>)> {
+    open_unpacked(unpack(source, limits)?, declared, limits)
+}
+
+/// Opens a disk that must not be compressed as a whole.
+pub(crate) fn open_unpacked(
+    source: Box<dyn Source>,
+    declared: Option<FormatName>,
+    limits: &OpenLimits,
+) -> Result<(FormatName, Box<dyn Disk>)> {
     let file_size_bytes = source.length_bytes();
-    limits.check(0, file_size_bytes)?;
+    limits.check_file(file_size_bytes)?;
     let detected = detect(source.as_ref())?;
     if let Some(declared) = declared
         && declared != detected
@@ -50,34 +72,40 @@ pub fn open(
         return Err(invalid(format!("declared as {declared}, and is {detected}")));
     }
     let disk = (row(detected)?.open)(source)?;
-    limits.check(disk.size_bytes(), file_size_bytes)?;
+    limits.check_disk(disk.size_bytes(), file_size_bytes)?;
     Ok((detected, disk))
 }
 
 /// The format of a file, told from its ends alone.
 ///
 /// A file with the marks of two formats is [`ErrorKind::InvalidFormat`]: whoever looks at it later
-/// might see the other one.
+/// might see the other one. So is one that is compressed, of which [`open`] looks inside. What is
+/// known to be no disk, or an encrypted one, is [`ErrorKind::UnsupportedFeature`].
 pub fn detect(source: &dyn Source) -> Result<FormatName> {
-    let length = source.length_bytes().min(END_BYTES) as usize;
-    let mut first = vec![0; length];
-    let mut last = vec![0; length];
-    let read = |offset, buf: &mut [u8]| {
-        source.read_at(offset, buf).map_err(|error| Error::io("reading the ends of a file", error))
-    };
-    read(0, &mut first)?;
-    read(source.length_bytes() - length as u64, &mut last)?;
-    let ends = Ends { first: &first, last: &last };
-
-    let mut matching = FORMATS.iter().filter(|format| (format.matches)(&ends));
-    match (matching.next(), matching.next()) {
-        (Some(first), Some(second)) => Err(invalid(format!(
-            "a file with the marks of two formats, {} and {}",
-            first.name, second.name
-        ))),
-        (Some(only), None) => Ok(only.name),
-        (None, _) => Ok(FormatName::Raw),
+    let both = BothEnds::read(source)?;
+    let ends = both.ends();
+    if let Some(packing) = Packing::of(ends.first) {
+        return Err(invalid(format!("{packing} data where a disk is expected")));
     }
+    let mut matching = FORMATS.iter().filter(|format| (format.matches)(&ends));
+    let found = matching.next().map_or(FormatName::Raw, |format| format.name);
+    if let Some(second) = matching.next() {
+        return Err(two_formats(found.as_str(), second.name));
+    }
+    marks::refuse(&ends)?;
+    Ok(found)
+}
+
+/// Refuses a file that is `first` already and has the marks of a disk's format as well.
+pub(crate) fn refuse_two_formats(ends: &Ends<'_>, first: &str) -> Result<()> {
+    match FORMATS.iter().find(|format| (format.matches)(ends)) {
+        Some(second) => Err(two_formats(first, second.name)),
+        None => Ok(()),
+    }
+}
+
+fn two_formats(first: &str, second: FormatName) -> Error {
+    invalid(format!("a file with the marks of two formats, {first} and {second}"))
 }
 
 fn row(name: FormatName) -> Result<&'static Format> {

@@ -19,6 +19,7 @@ pub use write_fixed::plan_fixed;
 use crate::formats::Ends;
 use crate::formats::blocks::{BlockMap, Blocks, Place, Table, check_inside, corrupt, unsupported};
 use crate::formats::raw::Raw;
+use crate::source::Part;
 use crate::{Disk, Result, Source};
 use footer::{COOKIE, DIFFERENCING, DYNAMIC, FIXED, FOOTER_BYTES, Footer};
 use header::{Header, UNALLOCATED};
@@ -40,31 +41,11 @@ pub(super) fn open(source: Box<dyn Source>) -> Result<Box<dyn Disk>> {
         FIXED => {
             let size_bytes = footer.size_bytes;
             check_inside(&*source, "vhd data and footer", 0, size_bytes + FOOTER_BYTES)?;
-            Ok(Box::new(Raw::open(Box::new(Beginning { source, size_bytes }))?))
+            Ok(Box::new(Raw::open(Box::new(Part::new(source, 0, size_bytes)))?))
         }
         DYNAMIC => open_dynamic(source, &footer),
         DIFFERENCING => Err(unsupported("vhd that needs a parent")),
         other => Err(unsupported(format!("vhd of type {other}, not dynamic or fixed"))),
-    }
-}
-
-/// The part of a file in which a fixed disk lies, as a raw one.
-struct Beginning {
-    source: Arc<dyn Source>,
-    size_bytes: u64,
-}
-
-impl Source for Beginning {
-    fn length_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
-        self.source.read_at(offset, buf)
-    }
-
-    fn extent_at(&self, offset: u64) -> std::io::Result<(u64, bool)> {
-        self.source.extent_at(offset)
     }
 }
 

@@ -5,12 +5,11 @@
 //!  head                                                                    │ body
 //! ```
 
-use super::ImageMetadata;
+use super::{ImageMetadata, METADATA_NAME};
 use crate::export::{Body, Export, Head, Output};
 use crate::{Disk, Error, ErrorKind, Result, qcow2};
 
-/// The names that real exports have.
-const METADATA_NAME: &str = "image_metadata.json";
+/// As real exports have it.
 const DISK_NAME: &str = "output.QCOW2";
 
 /// Everything in a tar is laid out by it.

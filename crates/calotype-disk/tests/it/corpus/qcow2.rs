@@ -1,4 +1,5 @@
-//! A layer from anywhere: opened, walked and read, alone and over a disk below.
+//! A file from anywhere, as one of our layers and as a stranger's disk: opened, walked and read, the
+//! layer alone and over a disk below.
 
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ const WHOLE_BYTES_MAX: u64 = 256 << 10;
 const STALE: u8 = 0xa5;
 
 pub(crate) fn run(data: &[u8]) {
+    if let Ok(disk) = Qcow2::open(Box::new(data.to_vec())) {
+        check(&disk);
+    }
     let Ok(layer) = Qcow2::open_layer(Box::new(data.to_vec())) else { return };
     let below = Raw::open(Box::new(vec![0x5a; 10_000])).unwrap();
     let layer: Arc<dyn Disk> = Arc::new(layer);
