@@ -7,6 +7,11 @@ mod image_metadata;
 mod oci_archive;
 mod qcow2;
 mod unpacked;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;
+mod walked;
 
 #[test]
 fn layers_of_the_corpus_are_read_or_refused() {
@@ -26,4 +31,12 @@ fn archives_of_the_corpus_are_read_or_refused() {
 #[test]
 fn metadata_of_the_corpus_is_read_or_refused() {
     replay::replay("image_metadata", image_metadata::run);
+}
+
+#[test]
+fn disks_of_other_formats_in_the_corpus_are_read_or_refused() {
+    replay::replay("vmdk", vmdk::run);
+    replay::replay("vdi", vdi::run);
+    replay::replay("vhd", vhd::run);
+    replay::replay("vhdx", vhdx::run);
 }

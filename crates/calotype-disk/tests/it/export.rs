@@ -1,7 +1,7 @@
 //! Every format that is written: what QEMU reads of it, and what we read ourselves, is the disk.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use calotype_disk::limits::{
     VHD_SIZE_BYTES_MAX, VIRTUAL_SIZE_BYTES_MAX, VMDK_SPARSE_SIZE_BYTES_MAX,
 };
 use calotype_disk::{
-    Body, Disk, Error, ErrorKind, Export, Extent, FORMATS, FormatName, Result, qcow2, raw, vdi,
-    vhd, vmdk,
+    Body, Disk, Error, ErrorKind, Export, Extent, FORMATS, FormatName, Result, open, qcow2, raw,
+    vdi, vhd, vmdk,
 };
 
-use crate::spots::{Spots, noise, open_file, text, write_file, written};
-use crate::support::{path, qemu, read_all};
+use crate::spots::{NO_LIMITS, Spots, assert_refused, noise, open_file, text, write_file, written};
+use crate::support::{Counting, FileSource, path, qemu, read_all};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -336,4 +336,28 @@ fn qemu_writes_on_into_what_was_written_sparse() {
         let read = open_file(writer.format, Path::new(&file));
         assert!(read_all(read.as_ref()) == fs::read(&raw).unwrap(), "{}", writer.name);
     }
+}
+
+#[test]
+fn opening_a_file_reads_little_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = path(&directory, "disk");
+    // As much as a quota allows, all of its tables there.
+    let disk = Spots::new(400 * GIB, (0..800).map(|n| (n * 512 * MIB, vec![1; 512])));
+    for writer in WRITERS {
+        write_file((writer.plan)(&disk).unwrap().as_ref(), &disk, Path::new(&file));
+        let source = Counting::new(FileSource(File::open(&file).unwrap()));
+        open(Box::new(source.clone()), Some(writer.format), &NO_LIMITS).unwrap();
+        let read_bytes = source.read_bytes();
+        assert!(read_bytes <= 2 * MIB, "{}: {read_bytes} bytes", writer.name);
+    }
+}
+
+#[test]
+fn refuses_a_disk_that_makes_its_file_one_of_two_formats() {
+    // What a guest wrote at the beginning of its disk is what a fixed vhd begins with.
+    let disk = Spots::new(MIB, [(0, b"QFI\xfb\0\0\0\x03".to_vec())]);
+    let file = written(vhd::plan_fixed(&disk).unwrap().as_ref(), &disk);
+    let reason = "a file with the marks of two formats, QCOW2 and VHD";
+    assert_refused(FormatName::Vhd, file, ErrorKind::InvalidFormat, reason);
 }
