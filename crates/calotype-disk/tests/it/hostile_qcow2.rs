@@ -108,7 +108,7 @@ fn refuses_a_header_that_lies() {
         (48, eight(REFCOUNT_TABLE as u64 + 512), Corrupt, "refcount table at 0x10200, inside"),
         (56, four(0), Corrupt, "without a refcount table"),
         (56, four(u32::MAX), Corrupt, "refcount table of 281474976645120 bytes"),
-        (56, four(2), Corrupt, "refcount block at 0x20000 overlaps the refcount table"),
+        (56, four(2), Corrupt, "refcount table at 0x10000 overlaps the refcount block at 0x20000"),
         (60, four(u32::MAX), Corrupt, "of 4294967295 of the qcow2 snapshot table at 0x70000"),
         (64, eight(END as u64), Corrupt, "entry 0 of 1 of the qcow2 snapshot table"),
         (64, eight(u64::MAX), Corrupt, "entry 0 of 1 of the qcow2 snapshot table"),
@@ -153,16 +153,16 @@ fn refuses_subclusters_in_clusters_too_small_for_them() {
 #[test]
 fn refuses_metadata_that_overlaps_or_leaves_the_file() {
     let cases = [
-        (40, SNAPSHOT_L1, "overlaps the L1 table"),
+        (40, SNAPSHOT_L1, "overlaps the L1 table of a snapshot at 0x80000"),
         (48, SNAPSHOT_L1, "overlaps"),
         (64, L1, "overlaps"),
-        (REFCOUNT_TABLE, 0x1_0000, "overlaps the refcount table"),
+        (REFCOUNT_TABLE, 0x1_0000, "refcount table at 0x10000 overlaps the refcount block"),
         (REFCOUNT_TABLE, L1, "overlaps"),
         (REFCOUNT_TABLE, L2, "overlaps"),
         (REFCOUNT_TABLE, REFCOUNT_BLOCK + 512, "refcount block at 0x20200, inside a cluster"),
         (REFCOUNT_TABLE, REFCOUNT_BLOCK + 1, "refcount table entry 0x20001"),
         (REFCOUNT_TABLE, END, "refcount block of 65536 bytes at 0x90000"),
-        (L1, L1, "overlaps the L1 table"),
+        (L1, L1, "L1 table at 0x30000 overlaps the L2 table at 0x30000"),
         (L1, REFCOUNT_BLOCK, "overlaps"),
         (L1, SNAPSHOTS, "overlaps"),
         (L1, END, "L1 entry 0x90000"),
