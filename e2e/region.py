@@ -157,7 +157,8 @@ class Region:
         )
         if done.returncode != 0:
             raise Refused(done.stderr)
-        return json.loads(done.stdout)["data"] if done.stdout.strip() else None
+        printed = json.loads(done.stdout) if done.stdout.strip() else {}
+        return printed.get("data", printed)
 
     def client(self, kind):
         """A client of the Python SDK."""

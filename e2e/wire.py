@@ -56,18 +56,36 @@ class Wire:
                 "content-type": "application/json",
                 "x-content-sha256": digest,
             })
-        text = "\n".join(f"{name}: {value}" for name, value in signed.items())
-        signature = self.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
-        authorization = (
-            f'Signature version="1",keyId="{self.key_id}",algorithm="rsa-sha256",'
-            f'headers="{" ".join(signed)}",signature="{base64.b64encode(signature).decode()}"'
-        )
+        authorization = self.authorization(signed)
         del signed["(request-target)"]
         # As every client does, so that equal requests within a second are told apart.
         ours = {"authorization": authorization, "opc-request-id": uuid.uuid4().hex}
         sent = {**signed, **ours, **(headers or {})}
         request = requests.Request(method, self.region.url + target, sent, data=content or None)
         return self.session.prepare_request(request)
+
+    def prepare_upload(self, target, length):
+        """The head of a PUT whose body is not signed, as bytes."""
+        host = urllib.parse.urlsplit(self.region.url).netloc
+        signed = {
+            "date": email.utils.formatdate(time.time(), usegmt=True),
+            "(request-target)": f"put {target}",
+            "host": host,
+        }
+        authorization = self.authorization(signed)
+        return (
+            f"PUT {target} HTTP/1.1\r\nhost: {host}\r\ndate: {signed['date']}\r\n"
+            f"authorization: {authorization}\r\ncontent-length: {length}\r\n\r\n"
+        ).encode()
+
+    def authorization(self, signed):
+        """The signature of these lines, as a header."""
+        text = "\n".join(f"{name}: {value}" for name, value in signed.items())
+        signature = self.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return (
+            f'Signature version="1",keyId="{self.key_id}",algorithm="rsa-sha256",'
+            f'headers="{" ".join(signed)}",signature="{base64.b64encode(signature).decode()}"'
+        )
 
     def send(self, request):
         # The service ends the connection of a request that it refuses before reading its body: the next

@@ -32,6 +32,20 @@ wire_enum! {
         InternalError = "InternalError",
         MethodNotImplemented = "MethodNotImplemented",
         ServiceUnavailable = "ServiceUnavailable",
+        NamespaceNotFound = "NamespaceNotFound",
+        BucketNotFound = "BucketNotFound",
+        BucketAlreadyExists = "BucketAlreadyExists",
+        BucketNotEmpty = "BucketNotEmpty",
+        InvalidBucketName = "InvalidBucketName",
+        ObjectNotFound = "ObjectNotFound",
+        InvalidObjectName = "InvalidObjectName",
+        UploadNotFound = "UploadNotFound",
+        InvalidUploadPart = "InvalidUploadPart",
+        UnmatchedContentMD5 = "UnmatchedContentMD5",
+        MissingContentLength = "MissingContentLength",
+        InvalidRange = "InvalidRange",
+        IfMatchFailed = "IfMatchFailed",
+        IfNoneMatchFailed = "IfNoneMatchFailed",
     }
 }
 
@@ -44,17 +58,32 @@ impl ErrorCode {
             | Self::MissingParameter
             | Self::LimitExceeded
             | Self::QuotaExceeded
-            | Self::RelatedResourceNotAuthorizedOrNotFound => StatusCode::BAD_REQUEST,
+            | Self::RelatedResourceNotAuthorizedOrNotFound
+            | Self::InvalidBucketName
+            | Self::InvalidObjectName
+            | Self::InvalidUploadPart
+            | Self::UnmatchedContentMD5 => StatusCode::BAD_REQUEST,
             Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
             Self::NotAllowed => StatusCode::FORBIDDEN,
-            Self::NotAuthorizedOrNotFound | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotAuthorizedOrNotFound
+            | Self::NotFound
+            | Self::NamespaceNotFound
+            | Self::BucketNotFound
+            | Self::ObjectNotFound
+            | Self::UploadNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::IncorrectState
             | Self::Conflict
             | Self::InvalidatedRetryToken
-            | Self::NotAuthorizedOrResourceAlreadyExists => StatusCode::CONFLICT,
-            Self::NoEtagMatch => StatusCode::PRECONDITION_FAILED,
+            | Self::NotAuthorizedOrResourceAlreadyExists
+            | Self::BucketAlreadyExists
+            | Self::BucketNotEmpty => StatusCode::CONFLICT,
+            Self::MissingContentLength => StatusCode::LENGTH_REQUIRED,
+            Self::InvalidRange => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::NoEtagMatch | Self::IfMatchFailed | Self::IfNoneMatchFailed => {
+                StatusCode::PRECONDITION_FAILED
+            }
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestHeaderFieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
@@ -157,6 +186,38 @@ impl ApiError {
         Self::new(
             ErrorCode::NoEtagMatch,
             "The etag in if-match is not the current etag of the resource. Get the resource and try again.",
+        )
+    }
+
+    /// No such bucket, or the caller may not know that there is.
+    pub fn bucket_not_found(bucket: &str, namespace: &str) -> Self {
+        Self::new(
+            ErrorCode::BucketNotFound,
+            format!(
+                "Either the bucket named '{bucket}' does not exist in the namespace '{namespace}' or you are not \
+                 authorized to access it"
+            ),
+        )
+    }
+
+    /// No such object in a bucket that the caller may read.
+    pub fn object_not_found(object: &str, bucket: &str) -> Self {
+        Self::new(
+            ErrorCode::ObjectNotFound,
+            format!("The object '{object}' was not found in the bucket '{bucket}'"),
+        )
+    }
+
+    /// `if-match` names another version than the object or bucket has, or there is none.
+    pub fn if_match_failed() -> Self {
+        Self::new(ErrorCode::IfMatchFailed, "The If-Match header does not match the current etag")
+    }
+
+    /// `if-none-match` is met by what is there.
+    pub fn if_none_match_failed() -> Self {
+        Self::new(
+            ErrorCode::IfNoneMatchFailed,
+            "The If-None-Match header forbids to replace the object that is there",
         )
     }
 

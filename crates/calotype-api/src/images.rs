@@ -147,10 +147,26 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// The format of a disk to import.
+    /// The format of a disk to import. OCI has the first two; the others are read here as well.
     SourceImageType {
         Qcow2 = "QCOW2",
         Vmdk = "VMDK",
+        Vdi = "VDI",
+        Vhd = "VHD",
+        Vhdx = "VHDX",
+        Raw = "RAW",
+    }
+}
+
+wire_enum! {
+    /// The format of a file to export to. OCI has all but the last.
+    ExportFormat {
+        Qcow2 = "QCOW2",
+        Vmdk = "VMDK",
+        Oci = "OCI",
+        Vhd = "VHD",
+        Vdi = "VDI",
+        Raw = "RAW",
     }
 }
 

@@ -12,13 +12,16 @@
 
 pub mod body;
 pub mod boot_volumes;
+pub mod buckets;
 pub mod console_histories;
 pub mod error;
 pub mod identity;
 pub mod images;
 pub mod instances;
 pub mod networks;
+pub mod objects;
 pub mod ocid;
+pub mod preauthenticated_requests;
 pub mod shapes;
 pub mod sign;
 pub mod sources;

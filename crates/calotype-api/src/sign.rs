@@ -236,12 +236,38 @@ pub fn sign(
     body: &[u8],
     now_unix_seconds: i64,
 ) -> Result<HeaderMap, KeyError> {
+    let signs_body = has_body(method) || !body.is_empty();
+    let body = signs_body.then_some(body);
+    sign_covering(key, key_id, method, target, host, body, now_unix_seconds)
+}
+
+/// The headers that sign an upload of object storage, whose body is not signed: see [`sign`].
+pub fn sign_upload(
+    key: &PrivateKey,
+    key_id: &str,
+    method: &Method,
+    target: &str,
+    host: &str,
+    now_unix_seconds: i64,
+) -> Result<HeaderMap, KeyError> {
+    sign_covering(key, key_id, method, target, host, None, now_unix_seconds)
+}
+
+fn sign_covering(
+    key: &PrivateKey,
+    key_id: &str,
+    method: &Method,
+    target: &str,
+    host: &str,
+    body: Option<&[u8]>,
+    now_unix_seconds: i64,
+) -> Result<HeaderMap, KeyError> {
     let value = |text: String| HeaderValue::try_from(text).map_err(|_| KeyError::Failed);
     let mut headers = HeaderMap::new();
     headers.insert(DATE, value(http_date(now_unix_seconds))?);
     headers.insert(HOST, value(host.to_owned())?);
     let mut signed_headers = vec![DATE.to_string(), REQUEST_TARGET.to_owned(), HOST.to_string()];
-    if has_body(method) || !body.is_empty() {
+    if let Some(body) = body {
         headers.insert(CONTENT_LENGTH, value(body.len().to_string())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(X_CONTENT_SHA256, value(body_hash(body))?);

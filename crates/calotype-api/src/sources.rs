@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::images::SourceImageType;
+use crate::images::{ExportFormat, SourceImageType};
 use crate::instances::InstanceSourceImageFilterDetails;
 use crate::ocid::Ocid;
 
@@ -206,6 +206,83 @@ impl TryFrom<ImageSourceFields> for ImageSourceDetails {
             source_image_type: fields.source_image_type,
             location,
         })
+    }
+}
+
+/// Body of ExportImage: where the file goes, and in which format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ExportImageFields", rename_all = "camelCase")]
+pub struct ExportImageDetails {
+    /// Format of the file; absent: the service's own.
+    pub export_format: Option<ExportFormat>,
+    /// Where the file goes.
+    #[serde(flatten)]
+    pub destination: ExportDestination,
+}
+
+/// Where an exported file goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "destinationType", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ExportDestination {
+    /// An object named by its place.
+    ObjectStorageTuple {
+        /// Object storage namespace.
+        namespace_name: String,
+        /// Bucket.
+        bucket_name: String,
+        /// Object.
+        object_name: String,
+    },
+    /// An object named by its address.
+    ObjectStorageUri {
+        /// Address of the object.
+        destination_uri: String,
+    },
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum ExportDestinationType {
+    ObjectStorageTuple,
+    ObjectStorageUri,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExportImageFields {
+    destination_type: ExportDestinationType,
+    export_format: Option<ExportFormat>,
+    namespace_name: Option<String>,
+    bucket_name: Option<String>,
+    object_name: Option<String>,
+    destination_uri: Option<String>,
+}
+
+impl TryFrom<ExportImageFields> for ExportImageDetails {
+    type Error = WrongSource;
+
+    fn try_from(fields: ExportImageFields) -> Result<Self, WrongSource> {
+        let destination = match fields.destination_type {
+            ExportDestinationType::ObjectStorageTuple => {
+                let kind = "objectStorageTuple";
+                refuse(kind, "destinationUri", fields.destination_uri.as_ref())?;
+                ExportDestination::ObjectStorageTuple {
+                    namespace_name: require(kind, "namespaceName", fields.namespace_name)?,
+                    bucket_name: require(kind, "bucketName", fields.bucket_name)?,
+                    object_name: require(kind, "objectName", fields.object_name)?,
+                }
+            }
+            ExportDestinationType::ObjectStorageUri => {
+                let kind = "objectStorageUri";
+                refuse(kind, "namespaceName", fields.namespace_name.as_ref())?;
+                refuse(kind, "bucketName", fields.bucket_name.as_ref())?;
+                refuse(kind, "objectName", fields.object_name.as_ref())?;
+                ExportDestination::ObjectStorageUri {
+                    destination_uri: require(kind, "destinationUri", fields.destination_uri)?,
+                }
+            }
+        };
+        Ok(Self { export_format: fields.export_format, destination })
     }
 }
 

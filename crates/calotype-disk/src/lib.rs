@@ -1,4 +1,5 @@
-//! Disk formats: reads raw and qcow2 disks from positioned sources, bounded, without opening anything.
+//! Disk formats: reads disks of every format from positioned sources, and writes them in one pass,
+//! bounded, without opening anything.
 //!
 //! A [`Disk`] is a virtual disk readable at any offset; a [`Source`] is the bytes of a file as the
 //! caller chose to provide them. A file name recorded inside an image is data and is never followed:
@@ -11,17 +12,29 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod error;
+mod export;
+mod formats;
+mod inflate;
 mod layered;
 pub mod limits;
+pub mod oci_archive;
+mod padded;
+mod parallel;
 mod piece;
-pub mod qcow2;
-pub mod raw;
+mod recent;
 mod source;
+mod unpacked;
 
 pub use error::{Error, ErrorKind, Result};
+pub use export::{Body, Export, Head};
+pub use formats::{
+    FORMATS, Format, FormatName, OpenLimits, detect, open, plan, qcow2, raw, vdi, vhd, vmdk,
+};
 pub use layered::Layered;
+pub use padded::{Padded, SECTOR_BYTES};
 pub use piece::{Piece, SharedBytes};
 pub use source::Source;
+pub use unpacked::{Packing, Unpacked, unpack};
 
 /// A virtual disk readable at any offset.
 ///
@@ -84,7 +97,7 @@ pub enum ExtentKind {
 }
 
 /// Refuses a range that is not wholly inside a disk of `size_bytes`.
-fn check_range(size_bytes: u64, offset: u64, length: usize) -> Result<()> {
+pub fn check_range(size_bytes: u64, offset: u64, length: usize) -> Result<()> {
     match offset.checked_add(length as u64) {
         Some(end) if end <= size_bytes => Ok(()),
         _ => Err(Error::new(
@@ -95,7 +108,7 @@ fn check_range(size_bytes: u64, offset: u64, length: usize) -> Result<()> {
 }
 
 /// Refuses an offset at or past the end of a disk of `size_bytes`.
-fn check_offset(size_bytes: u64, offset: u64) -> Result<()> {
+pub fn check_offset(size_bytes: u64, offset: u64) -> Result<()> {
     if offset < size_bytes {
         Ok(())
     } else {

@@ -69,9 +69,9 @@ mod tests {
         let part = |range| SharedBytes::new(Arc::clone(&memory), range).to_vec();
         assert_eq!(part(1..3), [2, 3]);
         assert_eq!(part(2..9), [3]);
-        assert_eq!(part(7..9), []);
+        assert!(part(7..9).is_empty());
         #[expect(clippy::reversed_empty_ranges, reason = "a caller's mistake is harmless")]
         let reversed = part(3..1);
-        assert_eq!(reversed, []);
+        assert!(reversed.is_empty());
     }
 }

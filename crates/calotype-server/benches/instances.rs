@@ -20,6 +20,7 @@ mod instances {
     pub mod beats;
     pub mod peer;
     pub mod report;
+    #[expect(dead_code, reason = "another benchmark uses the rest of it")]
     pub mod stage;
 }
 

@@ -3,6 +3,7 @@
 //! `region.toml` is written by `calotype init` and read by `calotype serve`; an unknown key is
 //! refused, so a misspelt setting never goes unnoticed.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use calotype_store::{Location, S3Credentials};
@@ -36,6 +37,9 @@ pub struct Config {
     /// How images are captured.
     #[serde(default)]
     pub capture: CaptureConfig,
+    /// Which images may be there, and how they come and go.
+    #[serde(default)]
+    pub images: ImageConfig,
     /// Where images are kept.
     #[serde(default)]
     pub store: StoreConfig,
@@ -83,6 +87,54 @@ pub struct CaptureConfig {
 impl Default for CaptureConfig {
     fn default() -> Self {
         Self { shutdown_seconds: 90, timeout_seconds: 20 * 60 }
+    }
+}
+
+/// Which images may be there, and how they come and go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageConfig {
+    /// The service limit `custom-image-count`; 0 = none.
+    pub custom_image_count: u64,
+    /// The largest file, and the largest disk, that is imported. OCI's figure is 400.
+    pub import_size_in_gbs_max: u64,
+    /// The largest disk that is exported. OCI's figure is 400.
+    pub export_size_in_gbs_max: u64,
+    /// Command line of the process that reads a foreign file; empty = the command that serves the region,
+    /// which has a hidden one for it.
+    pub disk_reader: Vec<String>,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self {
+            custom_image_count: 0,
+            import_size_in_gbs_max: 400,
+            export_size_in_gbs_max: 400,
+            disk_reader: Vec::new(),
+        }
+    }
+}
+
+impl ImageConfig {
+    /// In bytes.
+    pub fn import_size_bytes_max(&self) -> u64 {
+        self.import_size_in_gbs_max.saturating_mul(1 << 30)
+    }
+
+    /// In bytes.
+    pub fn export_size_bytes_max(&self) -> u64 {
+        self.export_size_in_gbs_max.saturating_mul(1 << 30)
+    }
+
+    /// The command line of the process that reads a foreign file.
+    pub fn disk_reader(&self) -> Result<Vec<OsString>> {
+        if !self.disk_reader.is_empty() {
+            return Ok(self.disk_reader.iter().map(Into::into).collect());
+        }
+        let program = std::env::current_exe()
+            .map_err(|source| Error::io("find", Path::new("/proc/self/exe"), source))?;
+        Ok(vec![program.into_os_string(), "disk-reader".into()])
     }
 }
 

@@ -144,13 +144,23 @@ impl Db {
     /// deleted meanwhile may or may not be among them.
     pub async fn list_all<T: Document>(&self, query: Query) -> Result<Vec<Versioned<T>>, Error> {
         let mut all = Vec::new();
+        self.for_each(query, |document| all.push(document)).await?;
+        Ok(all)
+    }
+
+    /// As [`Self::list_all`], for what may be many: no more than a page of them is in memory.
+    pub async fn for_each<T: Document>(
+        &self,
+        query: Query,
+        mut take: impl FnMut(Versioned<T>),
+    ) -> Result<(), Error> {
         let mut after = None;
         loop {
             let page = self.list(query.clone().limit(PAGE_DOCUMENTS_MAX).after(after)).await?;
-            all.extend(page.items);
+            page.items.into_iter().for_each(&mut take);
             after = page.next;
             if after.is_none() {
-                return Ok(all);
+                return Ok(());
             }
         }
     }

@@ -6,8 +6,8 @@ use calotype_api::ApiError;
 use calotype_api::sign::{KeyId, PublicKey};
 use jiff::Timestamp;
 
-use crate::app::Context;
 use crate::app::retry_tokens::RetryToken;
+use crate::app::{Context, preauthenticated_requests};
 use crate::authorise::authorise;
 use crate::db;
 use crate::http::{Dispatch, Principal, Reply, Request};
@@ -41,6 +41,10 @@ impl Dispatch for Operations {
         })?;
         let ApiKeyRecord { user, tenancy, .. } = record.value;
         Ok(Some((key, Principal { user, tenancy })))
+    }
+
+    async fn bearer(&self, token: &str) -> Result<Principal, ApiError> {
+        preauthenticated_requests::bearer(&self.region, token, Timestamp::now()).await
     }
 
     async fn call(&self, request: Request) -> Result<Reply, ApiError> {

@@ -13,7 +13,7 @@ use calotype_api::sign::PrivateKey;
 use jiff::Timestamp;
 
 use crate::app::{identity, network};
-use crate::config::{CaptureConfig, Config, GuestConfig, Paths, StoreConfig};
+use crate::config::{CaptureConfig, Config, GuestConfig, ImageConfig, Paths, StoreConfig};
 use crate::db::{Batch, Db};
 use crate::error::{Error, Result};
 use crate::http::tls;
@@ -108,6 +108,7 @@ fn new_config(options: Options) -> Result<Config> {
         realm,
         guests: GuestConfig::default(),
         capture: CaptureConfig::default(),
+        images: ImageConfig::default(),
         store: options.store,
     })
 }

@@ -25,6 +25,7 @@ mod blockstorage;
 mod calotype;
 mod compute;
 mod identity;
+mod object_storage;
 mod virtual_network;
 mod work_requests;
 
@@ -43,7 +44,7 @@ pub struct Operation {
     pub path: &'static str,
     /// Query parameters it takes; any other is refused.
     pub query: &'static [Parameter],
-    /// Whether a JSON body is read.
+    /// What is read of a body.
     pub body: Body,
     /// What the caller must be permitted, and on what.
     pub permissions: &'static [(&'static str, Target)],
@@ -64,6 +65,11 @@ pub enum Service {
     Identity,
     /// `WorkRequestClient`.
     WorkRequest,
+    /// `ObjectStorageClient`.
+    ObjectStorage,
+    /// What is reached by the URL of a pre-authenticated request: a secret in the path, `{token}`, stands for
+    /// a signature. The caller is whoever made the request.
+    Preauthenticated,
     /// Operations of ours that OCI does not have.
     Calotype,
 }
@@ -77,6 +83,8 @@ pub enum Body {
     Json,
     /// A JSON object may be sent.
     OptionalJson,
+    /// Bytes that the handler takes as they arrive. They are not signed.
+    Stream,
 }
 
 /// A query parameter.
@@ -97,9 +105,9 @@ pub enum Target {
     Query(&'static str),
     /// The compartment that the body's attribute of this name gives.
     Body(&'static str),
-    /// The compartment of the resource whose id is this path parameter.
+    /// The compartment of the resource whose id, or bucket whose name, is this path parameter.
     Path(&'static str),
-    /// The compartment of the resource whose id is this attribute of the body (dotted).
+    /// The compartment of the resource whose id, or bucket whose name, is this attribute of the body (dotted).
     Reference(&'static str),
     /// The tenancy.
     Tenancy,
@@ -129,6 +137,7 @@ pub static OPERATIONS: &[&[Operation]] = &[
     blockstorage::OPERATIONS,
     virtual_network::OPERATIONS,
     identity::OPERATIONS,
+    object_storage::OPERATIONS,
     work_requests::OPERATIONS,
     calotype::OPERATIONS,
 ];

@@ -9,6 +9,7 @@ use calotype_api::console_histories::ConsoleHistory;
 use calotype_api::images::{Image, ImageState};
 use calotype_api::instances::Instance;
 use calotype_api::ocid::Ocid;
+use calotype_disk::oci_archive::ImageCapabilityData;
 use calotype_store::ManifestId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,18 @@ pub struct ImageRecord {
     pub size_bytes: u64,
     /// Names of the shapes that instances of it may have.
     pub compatible_shapes: Vec<String>,
+    /// What the archive that it was imported from allows its instances.
+    #[serde(default)]
+    pub capabilities: Option<ImageCapabilities>,
+}
+
+/// What an image allows its instances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageCapabilities {
+    /// The version of the global schema that it was written for.
+    pub schema_version: Option<String>,
+    /// What is allowed, by element.
+    pub data: ImageCapabilityData,
 }
 
 impl Document for ImageRecord {

@@ -12,13 +12,15 @@ use calotype_store::{BootDisks, ManifestId, Store};
 use calotype_vm::{AcceleratorChoice, BlockServer, Hypervisor, HypervisorConfig, ResolveDisk};
 
 use crate::app::metadata::CatalogMetadata;
+use crate::app::objects::receive::Turns;
 use crate::config::{Config, GuestConfig, Paths};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::guests::Guests;
 use crate::init::new_ocid;
 use crate::jobs::{Engine, Settings, workflows};
-use crate::{recovery, retention, scrubbing};
+use crate::retention::{self, Litter};
+use crate::{recovery, scrubbing};
 
 /// How long running steps may go on when the service is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -43,6 +45,10 @@ pub struct Region {
     pub blocks: BlockServer,
     /// Runs workflows.
     pub jobs: Engine<Arc<Region>>,
+    /// Turns in which uploads are received.
+    pub uploads: Turns,
+    /// Whether there is space to be given back.
+    pub litter: Litter,
 }
 
 impl Region {
@@ -92,6 +98,8 @@ impl Region {
             store,
             boots,
             blocks,
+            uploads: Turns::default(),
+            litter: Litter::default(),
         });
         recovery::adopt_guests(&region).await?;
         Ok(region)

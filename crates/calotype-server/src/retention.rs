@@ -1,20 +1,43 @@
-//! What is forgotten, and when: answers to repeated requests, and work requests that are over.
+//! What is forgotten, and when: answers to repeated requests, work requests that are over, pre-authenticated
+//! requests that have expired; and the space of objects that were deleted.
 
 use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use calotype_api::work_requests::WorkRequestStatus;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::app::objects::CopyRecord;
+use crate::app::preauthenticated_requests::PreauthenticatedRecord;
 use crate::app::retry_tokens::{LIFETIME, RetryRecord};
 use crate::db::{Batch, Db, Document, Error, Query};
-use crate::jobs::WorkRequestRecord;
+use crate::jobs::{WorkRequestRecord, collect};
 use crate::region::Region;
 
 /// How often it is looked for what can be forgotten.
 const INTERVAL: Duration = Duration::from_hours(1);
 /// How long a finished work request is kept, for whoever asks what happened.
 const WORK_REQUESTS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// How long a pre-authenticated request is listed after it has expired.
+const PREAUTHENTICATED_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// Whether something was deleted of which the space was not given back at once: to look through the whole store
+/// for every object that is deleted would cost more than it gives.
+#[derive(Debug, Default)]
+pub struct Litter(AtomicBool);
+
+impl Litter {
+    /// Something was.
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
 
 /// Forgets from time to time, as long as the region is there.
 pub(crate) async fn run(region: Weak<Region>) {
@@ -25,6 +48,9 @@ pub(crate) async fn run(region: Weak<Region>) {
         if let Err(error) = forget(&region.db, Timestamp::now()).await {
             tracing::error!(%error, "cannot forget what is over");
         }
+        if region.litter.take() {
+            collect::now(&region).await;
+        }
     }
 }
 
@@ -32,6 +58,12 @@ pub(crate) async fn run(region: Weak<Region>) {
 async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
     let old = |since: Timestamp, kept| now.duration_since(since) > kept;
     sweep::<RetryRecord>(db, Query::new(), |token| old(token.time_created(), LIFETIME)).await?;
+    sweep::<PreauthenticatedRecord>(db, Query::new(), |request| {
+        old(request.time_expires, PREAUTHENTICATED_KEPT)
+    })
+    .await?;
+    sweep::<CopyRecord>(db, Query::new(), |copy| old(copy.time_created(), WORK_REQUESTS_KEPT))
+        .await?;
     let over = Query::new()
         .state(WorkRequestStatus::Succeeded.as_str())
         .state(WorkRequestStatus::Failed.as_str());

@@ -26,7 +26,8 @@ fn client_of(service: Service) -> Option<&'static str> {
         Service::VirtualNetwork => Some("VirtualNetworkClient"),
         Service::Identity => Some("IdentityClient"),
         Service::WorkRequest => Some("WorkRequestClient"),
-        Service::Calotype => None,
+        Service::ObjectStorage => Some("ObjectStorageClient"),
+        Service::Preauthenticated | Service::Calotype => None,
     }
 }
 
@@ -82,6 +83,7 @@ fn every_operation_reads_a_body_where_the_published_one_does() {
     for (row, published) in rows() {
         let theirs = match &published["body"] {
             Value::Null => Body::None,
+            body if body["raw_stream"] == true => Body::Stream,
             body if body["required"] == true => Body::Json,
             _ => Body::OptionalJson,
         };
@@ -105,7 +107,9 @@ fn no_two_operations_have_the_same_name_or_place() {
     let mut names = BTreeSet::new();
     let mut places = BTreeSet::new();
     for row in operations::all() {
-        assert!(names.insert(row.name), "{} stands twice in the table", row.name);
+        // Clients of two services may call different operations the same.
+        let name = (client_of(row.service), row.name);
+        assert!(names.insert(name), "{} stands twice in the table", row.name);
         let place = (row.method.as_str(), row.path);
         assert!(places.insert(place), "{place:?} stands twice in the table");
     }
@@ -115,5 +119,21 @@ fn no_two_operations_have_the_same_name_or_place() {
 fn what_is_not_of_the_published_api_lies_beside_it() {
     for row in operations::all().filter(|row| row.service == Service::Calotype) {
         assert!(row.path.starts_with("/calotype/"), "{}", row.path);
+    }
+}
+
+#[test]
+fn whatever_is_not_signed_has_a_secret_in_its_path() {
+    for row in operations::all() {
+        let is_bearers = row.service == Service::Preauthenticated;
+        assert_eq!(row.path.starts_with("/p/{token}/"), is_bearers, "{}", row.name);
+    }
+}
+
+#[test]
+fn the_bodies_that_are_not_signed_are_those_that_clients_do_not_sign() {
+    for (row, published) in rows() {
+        let unsigned = published["signed_without_body_headers"] == true;
+        assert_eq!(row.body == Body::Stream, unsigned, "{}", row.name);
     }
 }

@@ -51,6 +51,6 @@ pub use scrub::{
     Affected, ChunkSource, Damage, Origin, ScrubOptions, Scrubbed, StoreCopy, TakeCopy,
 };
 pub use space::{Space, SpaceOfAll};
-pub use store::{Options, Store, Usage};
+pub use store::{Kept, Options, Store, Usage};
 pub use stored_disk::{DiskStatistics, StoredDisk};
 pub use verify::Verified;

@@ -73,6 +73,13 @@ pub struct Store {
     core: Arc<Core>,
 }
 
+/// A disk that is not collected while this lives: see [`Store::keep`].
+#[derive(Debug)]
+#[must_use = "dropping it leaves the disk to the next collection"]
+pub struct Kept {
+    _pin: Pin,
+}
+
 /// Kept for as long as the store is open, and let go after it.
 pub(crate) type KeepOpen = Box<dyn std::any::Any + Send + Sync>;
 
@@ -238,6 +245,12 @@ impl Store {
     /// last holder of it is gone.
     pub fn space(&self, disks: &BTreeSet<ManifestId>) -> Result<SpaceOfAll> {
         space::space(&self.core, disks)
+    }
+
+    /// Keeps a disk from being collected for as long as the answer lives. For who moves or copies it from
+    /// one record to another: a collection that reads the records meanwhile may find it in neither.
+    pub fn keep(&self, id: ManifestId) -> Result<Kept> {
+        Ok(Kept { _pin: self.pin(id)? })
     }
 
     /// [`Store::begin_collection`] and [`Collection::run`] in one.

@@ -20,6 +20,10 @@ use reqwest::{Certificate, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+mod objects;
+
+pub use objects::Objects;
+
 /// How long between two looks at something that is awaited.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest wait for an answer.
@@ -29,6 +33,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct Client {
     http: reqwest::Client,
     host: String,
+    objects_host: String,
     key: PrivateKey,
     key_id: String,
     /// The region's settings.
@@ -70,11 +75,14 @@ impl Client {
         let certificate = std::fs::read(&authority)
             .with_context(|| format!("cannot read the CA {}", authority.display()))?;
         let name = format!("iaas.{}.{}", config.region, config.domain);
-        // The name is resolved here, so that the command works on machines whose resolver does
+        let objects = format!("objectstorage.{}.{}", config.region, config.domain);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
+        // The names are resolved here, so that the command works on machines whose resolver does
         // not know names below `localhost`.
         let http = reqwest::Client::builder()
             .tls_certs_only([Certificate::from_pem(&certificate)?])
-            .resolve(&name, SocketAddr::from((Ipv4Addr::LOCALHOST, config.port)))
+            .resolve(&name, address)
+            .resolve(&objects, address)
             .no_proxy()
             .timeout(REQUEST_TIMEOUT)
             .build()?;
@@ -82,6 +90,7 @@ impl Client {
         Ok(Self {
             http,
             host: format!("{name}:{}", config.port),
+            objects_host: format!("{objects}:{}", config.port),
             key_id: format!("{}/{}/{fingerprint}", config.tenancy, config.administrator),
             key,
             config,
@@ -152,9 +161,7 @@ impl Client {
         let next_page = header("opc-next-page");
         let bytes = response.bytes().await?;
         if !status.is_success() {
-            let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-            return Err(Refused { status, code: text("code"), message: text("message") }.into());
+            return Err(refused(status, &bytes).into());
         }
         let bytes = if bytes.is_empty() { &b"null"[..] } else { &bytes[..] };
         let body =
@@ -204,4 +211,10 @@ impl Client {
     pub async fn instances(&self) -> anyhow::Result<Vec<Instance>> {
         self.list(&format!("/20160918/instances?compartmentId={}", self.tenancy())).await
     }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Refused {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+    Refused { status, code: text("code"), message: text("message") }
 }

@@ -59,10 +59,20 @@ enum Command {
     /// Guard a guest whose filesystems are frozen; `serve` starts it.
     #[command(name = "freeze-guard", hide = true)]
     FreezeGuard,
+    /// Read a foreign disk file for `serve`, which starts it, and be able to do nothing else.
+    #[command(name = "disk-reader", hide = true)]
+    DiskReader,
 }
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
+    // Before there is a runtime: its threads would be confined too, and are of no use.
+    if matches!(arguments.command, Command::DiskReader) {
+        return match calotype_confined::run() {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(_) => std::process::ExitCode::FAILURE,
+        };
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -100,7 +110,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
         Command::Instance(command) => return commands::instance::run(&directory, command).await,
         Command::Store(command) => return commands::store::run(&directory, command).await,
         Command::Demo(arguments) => commands::demo::run(arguments).await?,
-        Command::FreezeGuard => {}
+        Command::FreezeGuard | Command::DiskReader => {}
     }
     Ok(std::process::ExitCode::SUCCESS)
 }

@@ -33,6 +33,17 @@ pub fn progress(what: &str) -> ProgressBar {
     bar
 }
 
+/// A bar for bytes that travel, with their speed. Silent where there is no terminal.
+pub fn bytes_progress(what: &str, total_bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total_bytes);
+    let style = ProgressStyle::with_template(
+        "{prefix} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}",
+    );
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar.set_prefix(what.to_owned());
+    bar
+}
+
 /// A number of bytes for people.
 pub fn bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()

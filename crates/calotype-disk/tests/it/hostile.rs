@@ -4,15 +4,13 @@ use calotype_disk::qcow2::{Qcow2, create_layer};
 use calotype_disk::{Disk, ErrorKind};
 use proptest::prelude::*;
 
+use crate::support::{self, put};
+
 const CLUSTER: usize = 65_536;
 const L1: usize = 3 * CLUSTER;
 const L2: usize = 4 * CLUSTER;
 const DATA: usize = 5 * CLUSTER;
 const COPIED: u64 = 1 << 63;
-
-fn put(bytes: &mut [u8], offset: usize, value: u64) {
-    bytes[offset..offset + 8].copy_from_slice(&value.to_be_bytes());
-}
 
 /// A small layer with one data cluster, one zero cluster and the rest unallocated.
 fn layer() -> Vec<u8> {
@@ -27,21 +25,9 @@ fn layer() -> Vec<u8> {
 
 /// Opens and walks a layer; the kind of the first failure.
 fn walk(bytes: Vec<u8>) -> Result<u64, ErrorKind> {
-    let kind = |error: calotype_disk::Error| error.kind();
-    let disk = Qcow2::open_layer(Box::new(bytes)).map_err(kind)?;
-    let mut offset = 0;
-    let mut buf = vec![0; 3 * CLUSTER];
-    let mut steps = 0;
-    while offset < disk.size_bytes() {
-        let extent = disk.extent_at(offset).map_err(kind)?;
-        assert!(extent.length_bytes > 0 && extent.length_bytes <= disk.size_bytes() - offset);
-        let length = (extent.length_bytes as usize).min(buf.len());
-        disk.read_at(offset, &mut buf[..length]).map_err(kind)?;
-        offset += extent.length_bytes;
-        steps += 1;
-        assert!(steps < 1_000_000);
-    }
-    Ok(steps)
+    Qcow2::open_layer(Box::new(bytes))
+        .and_then(|disk| support::walk(&disk))
+        .map_err(|error| error.kind())
 }
 
 #[test]

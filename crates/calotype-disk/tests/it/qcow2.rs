@@ -8,22 +8,10 @@ use calotype_disk::limits::VIRTUAL_SIZE_BYTES_MAX;
 use calotype_disk::qcow2::create_layer;
 use calotype_disk::raw::Raw;
 use calotype_disk::{Disk, ErrorKind, ExtentKind, Layered};
-use tempfile::TempDir;
 
-use crate::support::{FileSource, extents, open_layer, qemu, read_all, run};
+use crate::support::{FileSource, extents, open_layer, path, qemu, raw_of, read_all, run};
 
 const MIB: u64 = 1 << 20;
-
-fn path(directory: &TempDir, name: &str) -> String {
-    directory.path().join(name).to_str().unwrap().to_owned()
-}
-
-/// What QEMU sees, as the bytes of a raw disk.
-fn converted(directory: &TempDir, source: &[&str]) -> Vec<u8> {
-    let raw = path(directory, "converted.raw");
-    qemu("qemu-img", &[&["convert", "-O", "raw"], source, &[&raw]].concat());
-    fs::read(raw).unwrap()
-}
 
 #[test]
 fn an_empty_layer_passes_qemus_check_at_every_size() {
@@ -81,7 +69,7 @@ fn qemu_writes_to_a_layer_made_here_over_an_explicit_node_below() {
     let raw = Raw::open(Box::new(FileSource(File::open(&below).unwrap()))).unwrap();
     let top = Arc::new(open_layer(Path::new(&top)).unwrap());
     let disk = Layered { top: top.clone(), below: Arc::new(raw) };
-    let seen = converted(&directory, &["--image-opts", &options]);
+    let seen = raw_of(&directory, &["--image-opts", &options]);
     assert!(read_all(&disk) == seen);
 
     // Whatever is not said to be data must be zero, or what is below.
@@ -124,7 +112,7 @@ fn reads_every_cluster_size_as_qemu_does() {
         qemu("qemu-io", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
 
         let disk = open_layer(Path::new(&file)).unwrap();
-        assert!(read_all(&disk) == converted(&directory, &[&file]), "{cluster_bytes}");
+        assert!(read_all(&disk) == raw_of(&directory, &[&file]), "{cluster_bytes}");
         assert!(cluster_bytes == "2097152" || extents(&disk).len() > 10);
     }
 }

@@ -4,9 +4,12 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use calotype_disk::qcow2::Qcow2;
 use calotype_disk::{Disk, ExtentKind, Result, Source};
+use tempfile::TempDir;
 
 pub(crate) struct FileSource(pub(crate) File);
 
@@ -18,6 +21,64 @@ impl Source for FileSource {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
         self.0.read_exact_at(buf, offset)
     }
+}
+
+/// A source that counts what is read from it.
+#[derive(Clone)]
+pub(crate) struct Counting(Arc<(Box<dyn Source>, AtomicU64)>);
+
+impl Counting {
+    pub(crate) fn new(source: impl Source + 'static) -> Self {
+        Self(Arc::new((Box::new(source), AtomicU64::new(0))))
+    }
+
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.0.1.load(Ordering::Relaxed)
+    }
+}
+
+impl Source for Counting {
+    fn length_bytes(&self) -> u64 {
+        self.0.0.length_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.0.1.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        self.0.0.read_at(offset, buf)
+    }
+}
+
+pub(crate) fn path(directory: &TempDir, name: &str) -> String {
+    directory.path().join(name).to_str().unwrap().to_owned()
+}
+
+/// What QEMU sees, as the bytes of a raw disk.
+pub(crate) fn raw_of(directory: &TempDir, source: &[&str]) -> Vec<u8> {
+    let raw = path(directory, "converted.raw");
+    qemu("qemu-img", &[&["convert", "-O", "raw"], source, &[&raw]].concat());
+    std::fs::read(raw).unwrap()
+}
+
+/// Overwrites a big-endian number.
+pub(crate) fn put(bytes: &mut [u8], offset: usize, value: u64) {
+    bytes[offset..offset + 8].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Walks all extents of a disk and reads the start of each: how many there are.
+pub(crate) fn walk(disk: &dyn Disk) -> Result<u64> {
+    let mut offset = 0;
+    let mut buf = vec![0; 3 << 16];
+    let mut steps = 0;
+    while offset < disk.size_bytes() {
+        let extent = disk.extent_at(offset)?;
+        assert!(extent.length_bytes > 0 && extent.length_bytes <= disk.size_bytes() - offset);
+        let length = (extent.length_bytes as usize).min(buf.len());
+        disk.read_at(offset, &mut buf[..length])?;
+        offset += extent.length_bytes;
+        steps += 1;
+        assert!(steps < 1_000_000);
+    }
+    Ok(steps)
 }
 
 pub(crate) fn open_layer(path: &Path) -> Result<Qcow2> {

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calotype_api::Ocid;
-use calotype_api::images::{CreateImageDetails, Firmware, ImageState};
+use calotype_api::images::{CreateImageDetails, ExportFormat, Firmware, ImageState};
 use calotype_api::instances::{InstanceState, LaunchInstanceDetails};
+use calotype_confined::Expected;
+use calotype_server::app::buckets::{self, BucketRecord};
 use calotype_server::app::images::Capture;
 use calotype_server::app::instances::Launch;
+use calotype_server::app::multipart::writer::ObjectWriter;
 use calotype_server::app::network::SubnetRecord;
+use calotype_server::app::objects::ObjectRecord;
+use calotype_server::app::objects::attributes::Attributes;
 use calotype_server::app::{Context, platform_images};
 use calotype_server::config::{Config, Paths};
 use calotype_server::db::{Batch, Document, Query, Versioned};
@@ -18,6 +23,8 @@ use calotype_server::guests::machine_directory;
 use calotype_server::http::Principal;
 use calotype_server::init::{self, Options};
 use calotype_server::jobs::capture_image::{CAPTURE_TAG, CaptureImage};
+use calotype_server::jobs::export_image::ExportImage;
+use calotype_server::jobs::import_image::ImportImage;
 use calotype_server::jobs::launch_instance::LaunchInstance;
 use calotype_server::jobs::power_instance::{Action, PowerInstance};
 use calotype_server::jobs::register_platform_image::RegisterPlatformImage;
@@ -30,6 +37,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const SHAPE: &str = "VM.Standard.E2.1.Micro";
+const BUCKET: &str = "files";
 /// Much finer than what is measured, and much coarser than what a look at the catalog costs.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
@@ -105,6 +113,53 @@ impl Stage {
             "metadata": metadata,
         }))
         .unwrap()
+    }
+
+    /// Puts a file into a bucket, which is made with the first.
+    pub async fn put(&self, name: &str, file: &Path) -> Versioned<ObjectRecord> {
+        let bucket = serde_json::json!({"resource": {
+            "compartmentId": self.region.tenancy,
+            "createdBy": self.config.administrator,
+            "etag": "",
+            "metadata": {},
+            "name": BUCKET,
+            "namespace": buckets::namespace(&self.region),
+            "timeCreated": "2026-01-01T00:00:00Z",
+        }});
+        let bucket: BucketRecord = serde_json::from_value(bucket).unwrap();
+        let _there_already = self.region.db.apply(Batch::new().insert(&bucket)).await;
+        let none = Attributes::default();
+        let writer = ObjectWriter::begin(&self.region, BUCKET, name, none).await.unwrap();
+        for (part, number) in std::fs::read(file).unwrap().chunks(32 << 20).zip(1..) {
+            writer.put_part(number, part.to_vec()).await.unwrap();
+        }
+        writer.commit().await.unwrap()
+    }
+
+    /// Imports an object and waits until the image is AVAILABLE.
+    pub async fn import(&self, object: &Versioned<ObjectRecord>, expected: Expected) -> Ocid {
+        let details = platform_images::RegisterPlatformImageDetails {
+            file: "none".into(),
+            display_name: "imported".into(),
+            operating_system: "None".into(),
+            operating_system_version: "0".into(),
+            firmware: Firmware::Bios,
+        };
+        let region = &self.region;
+        let mut image = platform_images::new_record(region, details, 0, Timestamp::now()).unwrap();
+        image.resource.compartment_id = Some(region.tenancy.clone());
+        image.resource.lifecycle_state = ImageState::Importing;
+        let job = ImportImage::new(&image, object, expected);
+        self.run(job, Batch::new().insert(&image)).await;
+        image.resource.id
+    }
+
+    /// Exports an image and waits until the object is there.
+    pub async fn export(&self, id: &Ocid, object: &str, format: ExportFormat) {
+        let mut image = self.load::<ImageRecord>(id).await;
+        image.value.resource.lifecycle_state = ImageState::Exporting;
+        let job = ExportImage::new(&image, BUCKET, object, format);
+        self.run(job, Batch::new().replace(&image)).await;
     }
 
     pub async fn stop(&self, id: &Ocid) {

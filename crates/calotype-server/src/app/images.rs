@@ -1,4 +1,4 @@
-//! Images: listed, read, edited, captured from instances, deleted.
+//! Images: listed, read, edited, captured from instances, imported, exported, deleted.
 //!
 //! # Live capture
 //! A running instance is shut down for its capture, as OCI does it, unless the new image gets the
@@ -21,7 +21,13 @@ use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::capture_image::{CaptureImage, Way};
 use crate::jobs::delete_image::DeleteImage;
-use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord, PLATFORM_IMAGES};
+use crate::records::{
+    BootVolumeRecord, ImageCapabilities, ImageRecord, InstanceRecord, PLATFORM_IMAGES,
+};
+
+pub(crate) mod archive;
+pub mod export;
+mod import;
 
 /// `ListImages`: platform images first, then those of the compartment.
 pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
@@ -72,10 +78,13 @@ pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> 
     Ok(Reply::ok(&image.resource)?.etag(image.etag()))
 }
 
-/// `CreateImage` from an instance.
+/// `CreateImage`, from an instance or from an object.
 pub async fn create(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let Capture { image, instance, way, batch } =
-        Capture::prepare(&context, request.json()?).await?;
+    let mut details: CreateImageDetails = request.json()?;
+    if let Some(source) = details.image_source_details.take() {
+        return import::create(context, details, source).await;
+    }
+    let Capture { image, instance, way, batch } = Capture::prepare(&context, details).await?;
     let settings = &context.region.config.capture;
     let job = CaptureImage::new(&image, &instance, way, context.now, settings);
     let reply = Reply::ok(&image.resource)?.etag(image.etag());
@@ -101,8 +110,10 @@ pub struct Capture {
 impl Capture {
     /// Checks what was asked for and chooses what was not.
     pub async fn prepare(context: &Context, details: CreateImageDetails) -> Result<Self, ApiError> {
-        let instance_id = instance_of(&details)?;
+        let missing = || ApiError::missing_parameter("instanceId");
+        let instance_id = details.instance_id.clone().ok_or_else(missing)?;
         identity::compartment_exists(context, &details.compartment_id).await?;
+        check_count(context).await?;
         let mut instance = instances::load(context, &instance_id).await?;
         let asked = Way::asked(details.freeform_tags.as_ref())?;
         let way = if may_be_captured(&instance)? { asked } else { Way::Stopped };
@@ -129,16 +140,25 @@ impl Capture {
     }
 }
 
-fn instance_of(details: &CreateImageDetails) -> Result<Ocid, ApiError> {
-    match (&details.instance_id, &details.image_source_details) {
-        (Some(id), None) => Ok(id.clone()),
-        (None, Some(_)) => Err(ApiError::method_not_implemented("CreateImage by import")),
-        (Some(_), Some(_)) => Err(ApiError::invalid_parameter(
-            "imageSourceDetails",
-            "must not be given together with instanceId",
-        )),
-        (None, None) => Err(ApiError::missing_parameter("instanceId")),
+/// Refuses one image more than the region may have.
+async fn check_count(context: &Context) -> Result<(), ApiError> {
+    let limit = context.region.config.images.custom_image_count;
+    if limit == 0 {
+        return Ok(());
     }
+    let mut images = 0;
+    let counted = context.region.db.for_each::<ImageRecord>(crate::db::Query::new(), |image| {
+        images += u64::from(image.is_alive() && image.resource.compartment_id.is_some());
+    });
+    counted.await?;
+    if images < limit {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::LimitExceeded,
+        "The following service limits were exceeded: custom-image-count. Request a service limit \
+         increase from the service limits page in the console. ",
+    ))
 }
 
 /// Whether the instance runs; refuses one that cannot be captured now.
@@ -164,6 +184,7 @@ struct Base {
     launch_mode: LaunchMode,
     launch_options: LaunchOptions,
     compatible_shapes: Vec<String>,
+    capabilities: Option<ImageCapabilities>,
 }
 
 async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError> {
@@ -180,6 +201,7 @@ async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError>
             launch_mode: LaunchMode::Paravirtualized,
             launch_options: preset(LaunchMode::Paravirtualized),
             compatible_shapes: super::shapes::all_names(),
+            capabilities: None,
         },
         |record| Base {
             id: id.cloned(),
@@ -189,6 +211,7 @@ async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError>
             launch_mode: record.resource.launch_mode,
             launch_options: record.resource.launch_options.clone(),
             compatible_shapes: record.compatible_shapes.clone(),
+            capabilities: record.capabilities.clone(),
         },
     ))
 }
@@ -233,6 +256,7 @@ async fn new_image(
         manifest: None,
         size_bytes,
         compatible_shapes: base.compatible_shapes,
+        capabilities: base.capabilities,
     })
 }
 

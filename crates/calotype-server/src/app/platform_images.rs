@@ -107,5 +107,6 @@ pub fn new_record(
         manifest: None,
         size_bytes,
         compatible_shapes: shapes::all_names(),
+        capabilities: None,
     })
 }

@@ -28,6 +28,20 @@ pub fn all_names() -> Vec<String> {
     CATALOGUE.iter().map(|shape| shape.shape.clone()).collect()
 }
 
+/// Names of the shapes that an imported image is compatible with until somebody adds others: those of
+/// Intel processors up to Ice Lake, without the X6 generation, AMD and Arm.
+pub fn names_for_imports() -> Vec<String> {
+    let other = ["AMD", "Ampere", "X6"];
+    CATALOGUE
+        .iter()
+        .filter(|shape| {
+            let processor = shape.processor_description.as_deref().unwrap_or_default();
+            !other.iter().any(|name| processor.contains(name))
+        })
+        .map(|shape| shape.shape.clone())
+        .collect()
+}
+
 /// The shape of that name.
 pub fn find(name: &str) -> Result<&'static Shape, ApiError> {
     CATALOGUE.iter().find(|shape| shape.shape == name).ok_or_else(|| {

@@ -149,7 +149,7 @@ pub async fn scrub(context: Context, request: Request) -> Result<Reply, ApiError
     super::submit_visible(&context, job, Batch::new(), Reply::accepted()).await
 }
 
-/// `CollectStore`: gives back what no image and no volume needs.
+/// `CollectStore`: gives back what no image, no volume and no object needs.
 pub async fn collect(context: Context, _request: Request) -> Result<Reply, ApiError> {
     super::submit_visible(&context, CollectStore {}, Batch::new(), Reply::accepted()).await
 }

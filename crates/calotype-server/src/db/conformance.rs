@@ -1,6 +1,7 @@
 //! What every engine beneath the catalog must do. Another engine runs the same function.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -176,6 +177,13 @@ async fn filters_by_every_column(db: &Db) {
     assert_eq!(ids(db, Query::new().name("TWO")).await, "");
     assert_eq!(ids(db, Query::new().compartment("x").name("one").state("UP")).await, "a");
     assert_eq!(ids(db, Query::new().limit(2)).await, "dc");
+    let from = |from: Bound<&str>, below: Option<&str>| {
+        Query::new().names(from.map(str::to_owned), below.map(str::to_owned))
+    };
+    assert_eq!(ids(db, from(Bound::Included("one"), Some("two"))).await, "ba");
+    assert_eq!(ids(db, from(Bound::Excluded("one"), None)).await, "dc");
+    assert_eq!(ids(db, from(Bound::Unbounded, Some("one"))).await, "");
+    assert_eq!(ids(db, from(Bound::Included("One"), Some("onf")).parent("p")).await, "ba");
     clear(db).await;
 }
 

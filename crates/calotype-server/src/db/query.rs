@@ -5,6 +5,7 @@
 //! or deleted between two requests.
 
 use std::fmt;
+use std::ops::Bound;
 
 use data_encoding::BASE64URL_NOPAD;
 
@@ -60,6 +61,8 @@ pub struct Query {
     compartment_id: Option<String>,
     states: Vec<String>,
     name: Option<String>,
+    names_from: Bound<String>,
+    names_below: Option<String>,
     sort: Sort,
     limit: usize,
     after: Option<PageToken>,
@@ -72,6 +75,8 @@ impl Default for Query {
             compartment_id: None,
             states: Vec::new(),
             name: None,
+            names_from: Bound::Unbounded,
+            names_below: None,
             sort: Sort::NEWEST,
             limit: PAGE_DOCUMENTS_MAX,
             after: None,
@@ -118,6 +123,13 @@ impl Query {
         self
     }
 
+    /// Only what has a name in this range of names, by bytes. Read from an index if they are the order, too.
+    pub fn names(mut self, from: Bound<String>, below: Option<String>) -> Self {
+        self.names_from = from;
+        self.names_below = below;
+        self
+    }
+
     /// The order.
     pub const fn sort(mut self, sort: Sort) -> Self {
         self.sort = sort;
@@ -153,6 +165,16 @@ impl Query {
             if let Some(wanted) = wanted {
                 conditions.push(format!("{column} = {}", arguments.text(wanted)));
             }
+        }
+        match &self.names_from {
+            Bound::Unbounded => {}
+            Bound::Included(name) => {
+                conditions.push(format!("name >= {}", arguments.text(name)));
+            }
+            Bound::Excluded(name) => conditions.push(format!("name > {}", arguments.text(name))),
+        }
+        if let Some(name) = &self.names_below {
+            conditions.push(format!("name < {}", arguments.text(name)));
         }
         if !self.states.is_empty() {
             let states: Vec<_> = self.states.iter().map(|state| arguments.text(state)).collect();
@@ -212,8 +234,9 @@ impl Query {
     /// Ties a token to the list that made it: all but limit and position.
     fn fingerprint(&self, kind: &str) -> [u8; FINGERPRINT_BYTES] {
         let list = (kind, &self.parent_id, &self.compartment_id, &self.states, &self.name);
+        let names = (&self.names_from, &self.names_below);
         let order = (self.sort.key == SortKey::Name, self.sort.order == SortOrder::Ascending);
-        let hash = blake3::hash(format!("{list:?} {order:?}").as_bytes());
+        let hash = blake3::hash(format!("{list:?} {names:?} {order:?}").as_bytes());
         let mut fingerprint = [0; FINGERPRINT_BYTES];
         fingerprint.copy_from_slice(&hash.as_bytes()[..FINGERPRINT_BYTES]);
         fingerprint

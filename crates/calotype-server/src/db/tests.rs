@@ -1,5 +1,6 @@
 //! The suite on SQLite, and what is particular to it.
 
+use std::ops::Bound;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -72,7 +73,7 @@ async fn names_the_document_it_cannot_read() {
 fn queries() -> Vec<Query> {
     let position = Key { time_created_us: 5, id: "x".to_owned(), name: "y".to_owned() };
     let mut queries = Vec::new();
-    for shape in 0..64_u8 {
+    for shape in 0..=u8::MAX {
         let mut query = Query::new();
         if shape & 1 != 0 {
             query = query.parent("p");
@@ -88,6 +89,14 @@ fn queries() -> Vec<Query> {
         }
         let order = if shape & 16 == 0 { SortOrder::Ascending } else { SortOrder::Descending };
         let key = if shape & 32 == 0 { SortKey::TimeCreated } else { SortKey::Name };
+        // Ranges of names are read in the order of names.
+        let names = |from| query.clone().names(from, Some("z".to_owned()));
+        let query = match (shape >> 6, key) {
+            (1, SortKey::Name) => names(Bound::Included("m".to_owned())),
+            (2, SortKey::Name) => names(Bound::Excluded("m".to_owned())),
+            (3, SortKey::Name) => names(Bound::Unbounded),
+            _ => query,
+        };
         let query = query.sort(Sort { key, order });
         let token = query.token(Card::KIND, &position);
         queries.push(query.clone());

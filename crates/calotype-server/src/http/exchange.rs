@@ -8,25 +8,29 @@ use std::time::Instant;
 use bytes::Bytes;
 use calotype_api::sign::{KeyId, Signature, SignatureError};
 use calotype_api::{ApiError, ErrorCode};
+use http::header::RANGE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use jiff::Timestamp;
 use tracing::Instrument;
 
+use super::download::AnswerBody;
 use super::limits::{
     BODY_BYTES_MAX, BODY_SKIP_TIME_MAX, BODY_SKIPPED_BYTES_MAX, BODY_TIME_MAX, HEADERS_BYTES_MAX,
     TARGET_BYTES_MAX,
 };
 use super::replay::{Replays, Verdict};
 use super::reply::OPC_REQUEST_ID;
-use super::request::check_query;
+use super::request::{PathParameters, check_query, text};
 use super::request_id::request_id;
 use super::router::{Route, Router};
-use super::{Dispatch, Principal, Reply, Request};
+use super::{Dispatch, Principal, Reply, Request, Upload};
+use crate::operations::{self, Operation};
 
 const OPC_RETRY_TOKEN: &str = "opc-retry-token";
+const OPC_CLIENT_REQUEST_ID: &str = "opc-client-request-id";
 const IF_MATCH: &str = "if-match";
 
 /// Answers requests.
@@ -50,9 +54,9 @@ impl<D: Dispatch> Exchange<D> {
     }
 
     /// Answers a request, whatever it is.
-    pub(super) async fn answer<B>(&self, request: http::Request<B>) -> Response<Full<Bytes>>
+    pub(super) async fn answer<B>(&self, request: http::Request<B>) -> Response<AnswerBody>
     where
-        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>>,
+        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
     {
         let begun = Instant::now();
         let id = request_id(request.headers().get(OPC_REQUEST_ID).map(HeaderValue::as_bytes));
@@ -86,16 +90,17 @@ impl<D: Dispatch> Exchange<D> {
         seen: &mut Seen,
     ) -> Result<Reply, ApiError>
     where
-        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>>,
+        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
     {
         measure(&parts)?;
         if parts.method == Method::HEAD && parts.uri.path() == "/" {
             return Ok(Reply::no_content().status(StatusCode::OK));
         }
         let now = Timestamp::now().as_second();
-        let (signature, principal) = self.authenticate(&parts, now).await?;
+        let route = self.router.route(&parts.method, parts.uri.path());
+        let (signature, principal) = self.caller(&parts, &route, now).await?;
         seen.principal = Some(principal.clone());
-        let (operation, path) = match self.router.route(&parts.method, parts.uri.path()) {
+        let (operation, path) = match route {
             Route::Found(operation, path) => (operation, path),
             Route::NotImplemented(name) => return Err(ApiError::method_not_implemented(name)),
             Route::NotFound => return Err(ApiError::not_found(parts.uri.path())),
@@ -104,28 +109,57 @@ impl<D: Dispatch> Exchange<D> {
             }
         };
         seen.operation = Some(operation.name);
-        let body = read(body).await?;
-        signature.verify_body(&parts.method, &parts.headers, &body)?;
-        self.refuse_replay(&parts, &signature, now)?;
-        let query = check_query(parts.uri.query(), operation.query)?;
-        let request = Request {
-            operation,
-            path,
-            query,
-            if_match: text(&parts.headers, IF_MATCH)?,
-            retry_token: text(&parts.headers, OPC_RETRY_TOKEN)?,
-            headers: parts.headers,
-            body,
-            principal,
-            request_id: request_id.to_owned(),
+        let (body, upload) = self.body(&parts, body, operation, signature.as_ref()).await?;
+        let range = text(&parts.headers, RANGE.as_str())?;
+        let carry_out = async {
+            if let Some(signature) = &signature {
+                self.refuse_replay(&parts, signature, now)?;
+            }
+            let query = check_query(parts.uri.query(), operation.query)?;
+            let request = Request {
+                operation,
+                path,
+                query,
+                if_match: text(&parts.headers, IF_MATCH)?,
+                retry_token: text(&parts.headers, OPC_RETRY_TOKEN)?,
+                headers: parts.headers,
+                body,
+                upload: upload.clone(),
+                principal,
+                request_id: request_id.to_owned(),
+            };
+            self.call(request).await
         };
-        self.call(request).await
+        let reply = carry_out.await;
+        if let (Err(_), Some(upload)) = (&reply, &upload) {
+            upload.skip().await;
+        }
+        Ok(reply?.within(range.as_deref()))
     }
 
-    /// Finds out who signed the head of the request. The body is not read before that is known.
+    /// Finds out who asks: who signed the head of the request, or on whose behalf the secret in its path was
+    /// given out. The body is not read before that is known.
+    async fn caller(
+        &self,
+        parts: &Parts,
+        route: &Route,
+        now: i64,
+    ) -> Result<(Option<Signature>, Principal), ApiError> {
+        let mut signs_body = true;
+        if let Route::Found(operation, path) = route {
+            if let Some(token) = secret(operation, path) {
+                return Ok((None, self.dispatch.bearer(token).await?));
+            }
+            signs_body = operation.body != operations::Body::Stream;
+        }
+        let (signature, principal) = self.authenticate(parts, signs_body, now).await?;
+        Ok((Some(signature), principal))
+    }
+
     async fn authenticate(
         &self,
         parts: &Parts,
+        signs_body: bool,
         now: i64,
     ) -> Result<(Signature, Principal), ApiError> {
         let signature = Signature::parse(&parts.headers)?;
@@ -134,8 +168,30 @@ impl<D: Dispatch> Exchange<D> {
             signature.key_id().parse().map_err(|_| ApiError::from(SignatureError::Mismatch))?;
         let known = self.dispatch.key(&key_id).await?;
         let (key, principal) = known.ok_or_else(|| ApiError::from(SignatureError::Mismatch))?;
-        signature.verify_head(&parts.method, target(parts), &parts.headers, true, &key, now)?;
+        let (method, headers) = (&parts.method, &parts.headers);
+        signature.verify_head(method, target(parts), headers, signs_body, &key, now)?;
         Ok((signature, principal))
+    }
+
+    /// The body as the operation's row wants it: read, or to be taken as it arrives.
+    async fn body<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        operation: &Operation,
+        signature: Option<&Signature>,
+    ) -> Result<(Bytes, Option<Upload>), ApiError>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
+    {
+        if operation.body == operations::Body::Stream {
+            return Ok((Bytes::new(), Some(Upload::new(&parts.headers, body))));
+        }
+        let body = read(body).await?;
+        if let Some(signature) = signature {
+            signature.verify_body(&parts.method, &parts.headers, &body)?;
+        }
+        Ok((body, None))
     }
 
     fn refuse_replay(
@@ -148,7 +204,7 @@ impl<D: Dispatch> Exchange<D> {
             return Ok(());
         }
         let id = |name: &str| parts.headers.get(name).map_or(&b""[..], |id| id.as_bytes());
-        let ids = [id(OPC_REQUEST_ID.as_str()), id(OPC_RETRY_TOKEN)];
+        let ids = [OPC_REQUEST_ID.as_str(), OPC_CLIENT_REQUEST_ID, OPC_RETRY_TOKEN].map(id);
         let signed_at = signature.unix_seconds(&parts.headers)?;
         match self.replays.check(signature.as_bytes(), &ids, signed_at, now) {
             Verdict::New => Ok(()),
@@ -232,11 +288,8 @@ async fn skip<B: Body<Data = Bytes>>(mut body: Pin<&mut B>) {
     let _ = tokio::time::timeout(BODY_SKIP_TIME_MAX, skipping).await;
 }
 
-/// A header as text, if it is there.
-fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
-    let text = headers.get(name).map(|value| value.to_str()).transpose();
-    let text = text.map_err(|_| {
-        ApiError::invalid_parameter(name, "may have only printable ASCII characters")
-    })?;
-    Ok(text.map(ToOwned::to_owned))
+/// The secret that stands for a signature, where the operation's path has one.
+fn secret<'p>(operation: &Operation, path: &'p PathParameters) -> Option<&'p str> {
+    let is_bearers = operation.service == operations::Service::Preauthenticated;
+    is_bearers.then(|| path.get("token").map_or("", String::as_str))
 }

@@ -14,6 +14,16 @@ pub(super) const HEADERS_TIME_MAX: Duration = Duration::from_mins(1);
 /// Time for a request's body, from its first byte to its last.
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// What the client of an upload must bring in that time, again and again: one that is slower is as good as gone.
+pub(super) const UPLOAD_PACE_BYTES: usize = 64 * 1024;
+
+/// What is read of content for its first piece, and then for each.
+pub(super) const DOWNLOAD_FIRST_BYTES: u64 = 64 * 1024;
+pub(super) const DOWNLOAD_PIECE_BYTES: u64 = 256 * 1024;
+
+/// Pieces that are read or wait for the client at the same time: with the connections they bound the memory.
+pub(super) const DOWNLOAD_PIECES_AHEAD: usize = 3;
+
 /// Time that requests in progress have to finish when the service stops.
 pub(super) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 

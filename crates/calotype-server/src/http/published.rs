@@ -1,7 +1,5 @@
 //! Operations of the public service, by method and path. What is here and not in the region's own table answers
 //! `501 MethodNotImplemented` with the operation's name, instead of a 404 that looks like a resource which is gone.
-//!
-//! Object storage is absent: it is another service under another name.
 
 /// Method, path, name.
 #[rustfmt::skip]
@@ -214,4 +212,10 @@ pub(super) const OPERATIONS: &[(&str, &str, &str)] = &[
     ("GET", "/20160918/workRequests/{workRequestId}", "GetWorkRequest"),
     ("GET", "/20160918/workRequests/{workRequestId}/errors", "ListWorkRequestErrors"),
     ("GET", "/20160918/workRequests/{workRequestId}/logs", "ListWorkRequestLogs"),
+    ("PUT", "/n/{namespaceName}", "UpdateNamespaceMetadata"),
+    ("GET", "/n/{namespaceName}/b/{bucketName}/objectversions", "ListObjectVersions"),
+    ("POST", "/n/{namespaceName}/b/{bucketName}/actions/batchDeleteObjects", "BatchDeleteObjects"),
+    ("GET", "/workRequests", "ListWorkRequests"),
+    ("GET", "/workRequests/{workRequestId}/logs", "ListWorkRequestLogs"),
+    ("GET", "/workRequests/{workRequestId}/errors", "ListWorkRequestErrors"),
 ];

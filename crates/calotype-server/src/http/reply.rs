@@ -1,19 +1,25 @@
 //! What a handler answers, before it is bytes.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use calotype_api::ApiError;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use calotype_api::{ApiError, ErrorCode};
+use calotype_disk::Source;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 use serde_json::Value;
+
+use super::download::{AnswerBody, Asked, Content, asked};
 
 pub(super) const OPC_REQUEST_ID: HeaderName = HeaderName::from_static("opc-request-id");
 const OPC_WORK_REQUEST_ID: HeaderName = HeaderName::from_static("opc-work-request-id");
 const OPC_NEXT_PAGE: HeaderName = HeaderName::from_static("opc-next-page");
 
 /// The body of an answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum ReplyBody {
     /// None.
     Empty,
@@ -21,10 +27,12 @@ pub enum ReplyBody {
     Json(Value),
     /// Bytes of a content type.
     Bytes(&'static str, Bytes),
+    /// What is read while it is sent; its content type is among the headers.
+    Content(Content),
 }
 
 /// The answer of an operation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[must_use]
 pub struct Reply {
     status: StatusCode,
@@ -32,7 +40,7 @@ pub struct Reply {
     etag: Option<String>,
     work_request: Option<String>,
     next_page: Option<String>,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(Cow<'static, str>, String)>,
 }
 
 impl Reply {
@@ -54,6 +62,19 @@ impl Reply {
     /// 200 with bytes.
     pub fn bytes(content_type: &'static str, bytes: impl Into<Bytes>) -> Self {
         Self::new(StatusCode::OK, ReplyBody::Bytes(content_type, bytes.into()))
+    }
+
+    /// 200 with content that is read while it is sent, or 206 with the part of it that is asked for.
+    pub fn content(source: Arc<dyn Source>) -> Self {
+        Self::new(StatusCode::OK, ReplyBody::Content(Content::whole(source)))
+            .header("accept-ranges", "bytes")
+    }
+
+    /// 200 to a HEAD, about content of this length.
+    pub fn head(length_bytes: u64) -> Self {
+        Self::new(StatusCode::OK, ReplyBody::Empty)
+            .header(CONTENT_LENGTH.as_str(), length_bytes.to_string())
+            .header("accept-ranges", "bytes")
     }
 
     /// 204.
@@ -101,8 +122,8 @@ impl Reply {
     }
 
     /// With a header more. `name` is in lower case.
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -115,7 +136,7 @@ impl Reply {
     pub fn json(&self) -> Option<&Value> {
         match &self.body {
             ReplyBody::Json(value) => Some(value),
-            ReplyBody::Empty | ReplyBody::Bytes(..) => None,
+            ReplyBody::Empty | ReplyBody::Bytes(..) | ReplyBody::Content(_) => None,
         }
     }
 
@@ -139,17 +160,45 @@ impl Reply {
         Self::error(&ApiError::method_not_allowed(method)).header("allow", allowed.join(", "))
     }
 
-    pub(super) fn into_response(self, request_id: &str) -> Response<Full<Bytes>> {
-        let (content_type, body) = match self.body {
-            ReplyBody::Empty => (None, Bytes::new()),
-            ReplyBody::Json(value) => (Some("application/json"), Bytes::from(value.to_string())),
-            ReplyBody::Bytes(content_type, bytes) => (Some(content_type), bytes),
+    /// With the part of its content that a `Range` header asks for.
+    pub(super) fn within(mut self, range: Option<&str>) -> Self {
+        let ReplyBody::Content(content) = &self.body else { return self };
+        let whole_bytes = content.whole_bytes();
+        match asked(range, whole_bytes) {
+            Asked::Whole => self,
+            Asked::Range(range) => {
+                let place = format!("bytes {}-{}/{whole_bytes}", range.start, range.end - 1);
+                self.body = ReplyBody::Content(content.part(range));
+                self.status(StatusCode::PARTIAL_CONTENT).header("content-range", place)
+            }
+            Asked::Unsatisfiable => {
+                let message = format!("The range begins behind the end of {whole_bytes} bytes");
+                Self::error(&ApiError::new(ErrorCode::InvalidRange, message))
+                    .header("content-range", format!("bytes */{whole_bytes}"))
+            }
+        }
+    }
+
+    pub(super) fn into_response(self, request_id: &str) -> Response<AnswerBody> {
+        let full = |bytes: Bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
+        let (content_type, length, body) = match self.body {
+            ReplyBody::Empty => (None, None, full(Bytes::new())),
+            ReplyBody::Json(value) => {
+                (Some("application/json"), None, full(value.to_string().into()))
+            }
+            ReplyBody::Bytes(content_type, bytes) => (Some(content_type), None, full(bytes)),
+            ReplyBody::Content(content) => {
+                (None, Some(content.length_bytes()), content.into_body())
+            }
         };
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, length.into());
         }
         let named = [
             (ETAG, self.etag),
@@ -157,17 +206,14 @@ impl Reply {
             (OPC_NEXT_PAGE, self.next_page),
             (OPC_REQUEST_ID, Some(request_id.to_owned())),
         ];
-        let extra = self
-            .headers
-            .into_iter()
-            .map(|(name, value)| (HeaderName::from_static(name), Some(value)));
-        for (name, value) in named.into_iter().chain(extra) {
-            match value.map(HeaderValue::try_from) {
-                Some(Ok(value)) => drop(headers.insert(name, value)),
-                Some(Err(_)) => {
+        let named = named.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+        let extra = self.headers.into_iter().map(|(name, value)| (name.into_owned(), value));
+        for (name, value) in named.chain(extra) {
+            match (HeaderName::try_from(&name), HeaderValue::try_from(value)) {
+                (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
+                _ => {
                     tracing::error!(request_id, header = %name, "a header of an answer has forbidden characters");
                 }
-                None => {}
             }
         }
         response

@@ -9,7 +9,7 @@ use calotype_api::{ApiError, body};
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
 
-use super::Principal;
+use super::{Principal, Upload};
 use crate::operations::{Operation, Parameter};
 
 /// Parameters that the path gives, by name, decoded.
@@ -29,8 +29,10 @@ pub struct Request {
     pub query: QueryParameters,
     /// All headers.
     pub headers: HeaderMap,
-    /// The whole body.
+    /// The whole body; empty where it is taken as it arrives.
     pub body: Bytes,
+    /// The body of an operation that takes it as it arrives.
+    pub upload: Option<Upload>,
     /// The version that the resource must have.
     pub if_match: Option<String>,
     /// What makes a repetition of this request known as one. Not measured yet.
@@ -63,6 +65,30 @@ impl Request {
         self.query(name)?.ok_or_else(|| ApiError::missing_parameter(name))
     }
 
+    /// A header that is a parameter of the operation, if it was given. `name` is in lower case.
+    pub fn header(&self, name: &'static str) -> Result<Option<String>, ApiError> {
+        text(&self.headers, name)
+    }
+
+    /// All headers whose names begin with `prefix`, without it.
+    pub fn header_family(&self, prefix: &str) -> Result<BTreeMap<String, String>, ApiError> {
+        let names = self.headers.keys().filter_map(|name| name.as_str().strip_prefix(prefix));
+        names
+            .map(|name| {
+                let value = text(&self.headers, &format!("{prefix}{name}"))?;
+                Ok((name.to_owned(), value.unwrap_or_default()))
+            })
+            .collect()
+    }
+
+    /// The body of an upload.
+    pub fn upload(&self) -> Result<&Upload, ApiError> {
+        self.upload.as_ref().ok_or_else(|| {
+            tracing::error!(operation = self.operation.name, "its row says nothing of an upload");
+            ApiError::internal()
+        })
+    }
+
     /// The body. What is wrong with it is answered with the name of the field.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         body::from_json(&self.body)
@@ -76,6 +102,15 @@ impl Request {
             Some(_) => Err(ApiError::no_etag_match()),
         }
     }
+}
+
+/// A header as text, if it is there.
+pub(super) fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, ApiError> {
+    let text = headers.get(name).map(|value| value.to_str()).transpose();
+    let text = text.map_err(|_| {
+        ApiError::invalid_parameter(name, "may have only printable ASCII characters")
+    })?;
+    Ok(text.map(ToOwned::to_owned))
 }
 
 fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, ApiError> {
@@ -118,14 +153,19 @@ fn allowed(parameter: &Parameter, value: String) -> Result<String, ApiError> {
         return Ok(value);
     }
     let any_case = parameter.name == "lifecycleState";
-    let same = |word: &&&str| **word == value || any_case && word.eq_ignore_ascii_case(&value);
-    match parameter.values.iter().find(same) {
-        Some(word) => Ok((*word).to_owned()),
-        None => Err(ApiError::invalid_parameter(
-            parameter.name,
-            format_args!("must be one of {}", parameter.values.join(", ")),
-        )),
-    }
+    let known = |asked: &str| {
+        let same = |word: &&&str| **word == asked || any_case && word.eq_ignore_ascii_case(asked);
+        parameter.values.iter().find(same).copied()
+    };
+    // Clients send several as one value.
+    let words: Option<Vec<_>> = match parameter.name {
+        "fields" => value.split(',').map(known).collect(),
+        _ => known(&value).map(|word| vec![word]),
+    };
+    words.map(|words| words.join(",")).ok_or_else(|| {
+        let must = format!("must be one of {}", parameter.values.join(", "));
+        ApiError::invalid_parameter(parameter.name, must)
+    })
 }
 
 fn undecodable(name: &str) -> ApiError {
@@ -133,7 +173,7 @@ fn undecodable(name: &str) -> ApiError {
 }
 
 /// Undoes percent-encoding, and `+` for a space where `form` says so.
-pub(super) fn decode(text: &str, form: bool) -> Option<String> {
+pub(crate) fn decode(text: &str, form: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -162,6 +202,7 @@ mod tests {
         Parameter { name: "page", required: false, values: &[] },
         Parameter { name: "sortOrder", required: false, values: &["ASC", "DESC"] },
         Parameter { name: "lifecycleState", required: false, values: &["AVAILABLE", "DELETED"] },
+        Parameter { name: "fields", required: false, values: &["size", "count"] },
     ];
 
     fn refuses(raw: &str, code: ErrorCode, message: &str) {
@@ -196,6 +237,15 @@ mod tests {
             ErrorCode::InvalidParameter,
             "sortOrder must be one of ASC, DESC",
         );
+    }
+
+    #[test]
+    fn several_fields_come_as_one_value_and_each_must_be_known() {
+        let raw = "compartmentId=a&fields=count%2Csize";
+        assert_eq!(check_query(Some(raw), DECLARED).unwrap()["fields"], "count,size");
+        let unknown = "compartmentId=a&fields=count,colour";
+        let message = "fields must be one of size, count";
+        refuses(unknown, ErrorCode::InvalidParameter, message);
     }
 
     #[test]

@@ -26,20 +26,26 @@ pub(super) struct Router(Vec<(Vec<Segment>, &'static Operation)>);
 enum Segment {
     Literal(&'static str),
     Parameter(&'static str),
+    /// One segment or more, with the slashes between them.
+    Segments(&'static str),
 }
+
+/// The parameter that may have slashes in it. Some clients encode them and some do not.
+const NAME_WITH_SLASHES: &str = "objectName";
 
 impl Router {
     pub(super) fn new(operations: Vec<&'static Operation>) -> Self {
         let mut rows: Vec<_> =
             operations.into_iter().map(|row| (segments(row.path), row)).collect();
         rows.sort_by_key(|(segments, _)| {
-            segments.iter().filter(|segment| matches!(segment, Segment::Parameter(_))).count()
+            segments.iter().filter(|segment| !matches!(segment, Segment::Literal(_))).count()
         });
         Self(rows)
     }
 
     /// Finds the operation. `path` is raw: it is taken apart first and decoded then, so that an encoded slash stays
-    /// inside its segment. One slash at the end is ignored, as older clients send it.
+    /// inside its segment. One slash at the end is ignored, as older clients send it,
+    /// unless it is an object's.
     pub(super) fn route(&self, method: &Method, path: &str) -> Route {
         let Some(parts) = take_apart(path) else { return Route::NotFound };
         let mut allowed = Vec::new();
@@ -68,6 +74,7 @@ impl Router {
 fn segments(path: &'static str) -> Vec<Segment> {
     let segment =
         |part: &'static str| match part.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(NAME_WITH_SLASHES) => Segment::Segments(NAME_WITH_SLASHES),
             Some(name) => Segment::Parameter(name),
             None => Segment::Literal(part),
         };
@@ -75,12 +82,30 @@ fn segments(path: &'static str) -> Vec<Segment> {
 }
 
 fn take_apart(path: &str) -> Option<Vec<String>> {
-    let path = path.strip_prefix('/')?;
-    let path = path.strip_suffix('/').unwrap_or(path);
-    path.split('/').map(|part| decode(part, false)).collect()
+    path.strip_prefix('/')?.split('/').map(|part| decode(part, false)).collect()
 }
 
 fn matched(segments: &[Segment], parts: &[String]) -> Option<PathParameters> {
+    let parts = match (segments.last(), parts.split_last()) {
+        (Some(Segment::Segments(_)), _) => parts,
+        // One slash at the end.
+        (_, Some((last, before))) if last.is_empty() => before,
+        _ => parts,
+    };
+    let at = segments.iter().position(|segment| matches!(segment, Segment::Segments(_)));
+    let Some(at) = at else { return matched_singly(segments, parts) };
+    let (before, rest) = segments.split_at_checked(at)?;
+    let ([Segment::Segments(name)], after) = rest.split_at_checked(1)? else { return None };
+    let end = parts.len().checked_sub(after.len()).filter(|end| *end > at)?;
+    let value = parts.get(at..end)?.join("/");
+    let mut parameters = matched_singly(before, parts.get(..at)?)?;
+    parameters.extend(matched_singly(after, parts.get(end..)?)?);
+    (!value.is_empty()).then_some(())?;
+    parameters.insert(name, value);
+    Some(parameters)
+}
+
+fn matched_singly(segments: &[Segment], parts: &[String]) -> Option<PathParameters> {
     if segments.len() != parts.len() {
         return None;
     }

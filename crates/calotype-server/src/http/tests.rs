@@ -1,5 +1,7 @@
 //! The wire, driven over real TLS connections with requests that are signed as clients sign them.
 
+use std::sync::Arc;
+
 use calotype_api::sign::{KeyId, PrivateKey, PublicKey, http_date};
 use calotype_api::{ApiError, Ocid};
 use http::Method;
@@ -12,11 +14,13 @@ use super::{Dispatch, Principal, Reply, Request};
 use crate::operations::{Body, Operation, Parameter, Service};
 
 mod client;
+mod streams;
 
 use client::{Answer, Client, Region};
 
 const TENANCY: &str = "ocid1.tenancy.oc99..aaaa";
 const USER: &str = "ocid1.user.oc99..bbbb";
+const SECRET: &str = "secret";
 
 const fn row(
     name: &'static str,
@@ -43,7 +47,7 @@ static LIST_QUERY: &[Parameter] = &[
     Parameter { name: "sortOrder", required: false, values: &["ASC", "DESC"] },
 ];
 
-static OPERATIONS: [Operation; 7] = [
+static OPERATIONS: [Operation; 11] = [
     row("ListThings", Method::GET, "/20160918/things", LIST_QUERY),
     row("CreateThing", Method::POST, "/20160918/things", &[]),
     row("GetThing", Method::GET, "/20160918/things/{thingId}", &[]),
@@ -51,7 +55,24 @@ static OPERATIONS: [Operation; 7] = [
     row("GetContent", Method::GET, "/20160918/things/{thingId}/data", &[]),
     row("BreakThing", Method::POST, "/20160918/things/{thingId}/actions/break", &[]),
     row("HoldThing", Method::POST, "/20160918/things/{thingId}/actions/hold", &[]),
+    stream(Service::ObjectStorage, "/o/{objectName}"),
+    stream(Service::Preauthenticated, "/p/{token}/o/{objectName}"),
+    row("GetObject", Method::GET, "/o/{objectName}", &[]),
+    row("HeadObject", Method::HEAD, "/o/{objectName}", &[]),
 ];
+
+const fn stream(service: Service, path: &'static str) -> Operation {
+    Operation {
+        name: "PutObject",
+        service,
+        method: Method::PUT,
+        path,
+        query: &[],
+        body: Body::Stream,
+        permissions: &[],
+        handler: |_, _| Box::pin(async { Err(ApiError::internal()) }),
+    }
+}
 
 /// Answers with what it was asked.
 struct Echo {
@@ -78,6 +99,14 @@ impl Dispatch for Echo {
         Ok(known.then(|| (self.key.clone(), principal)))
     }
 
+    async fn bearer(&self, token: &str) -> Result<Principal, ApiError> {
+        if token != SECRET {
+            return Err(ApiError::not_authorized_or_not_found());
+        }
+        let parse = |id: &str| id.parse().map_err(|_| ApiError::internal());
+        Ok(Principal { user: parse(USER)?, tenancy: parse(TENANCY)? })
+    }
+
     async fn call(&self, request: Request) -> Result<Reply, ApiError> {
         match request.operation.name {
             "CreateThing" => {
@@ -92,6 +121,9 @@ impl Dispatch for Echo {
             "GetContent" => {
                 Ok(Reply::bytes("text/plain", "content").header("opc-bytes-remaining", "0"))
             }
+            "PutObject" => streams::put(self, &request).await,
+            "GetObject" => Ok(Reply::content(Arc::new(streams::content()))),
+            "HeadObject" => Ok(Reply::head(streams::content().len() as u64)),
             "BreakThing" => panic!("a secret of the service"),
             "HoldThing" => {
                 self.held.notify_one();
@@ -427,7 +459,7 @@ async fn the_certificate_is_valid_for_both_patterns_of_names_and_no_other() {
 fn the_fake_table_is_routed_by_its_own_paths() {
     let router = super::router::Router::new(OPERATIONS.iter().collect());
     for row in &OPERATIONS {
-        let path = row.path.replace("{thingId}", "x");
+        let path = row.path.replace("{thingId}", "x").replace("{objectName}", "x/y");
         match router.route(&row.method, &path) {
             super::router::Route::Found(found, _) => assert_eq!(found.name, row.name),
             _ => panic!("{} is not routed", row.name),

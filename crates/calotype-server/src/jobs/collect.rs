@@ -1,4 +1,4 @@
-//! Space: what no image and no volume needs any more is given back.
+//! Space: what no image, no volume and no object needs any more is given back.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -9,11 +9,16 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, seed};
+use crate::app::multipart::PartRecord;
+use crate::app::objects::{ContentRecord, ObjectRecord, Segment};
 use crate::db::{Error, Query};
 use crate::records::{BootVolumeRecord, ImageRecord};
 use crate::region::Region;
 
-/// Every manifest that an image or a volume needs.
+/// Every manifest that an image, a volume or an object needs.
+///
+/// What moves from one document to another while these are read is kept by whoever moves it: see
+/// [`calotype_store::Store::keep`].
 pub async fn roots(region: &Region) -> Result<BTreeSet<ManifestId>, Error> {
     let images = region.db.list_all::<ImageRecord>(Query::new()).await?;
     let volumes = region.db.list_all::<BootVolumeRecord>(Query::new()).await?;
@@ -21,7 +26,15 @@ pub async fn roots(region: &Region) -> Result<BTreeSet<ManifestId>, Error> {
         images.iter().filter(|image| image.is_alive()).filter_map(|image| image.manifest);
     let alive = volumes.iter().filter(|volume| volume.is_alive());
     let of_volumes = alive.flat_map(|volume| [Some(volume.base), volume.next_base]).flatten();
-    Ok(of_images.chain(of_volumes).collect())
+    let mut roots: BTreeSet<_> = of_images.chain(of_volumes).collect();
+    let mut add = |segments: &[Segment]| {
+        roots.extend(segments.iter().map(|segment| segment.manifest));
+    };
+    let db = &region.db;
+    db.for_each::<PartRecord>(Query::new(), |part| add(&[part.segment])).await?;
+    db.for_each::<ContentRecord>(Query::new(), |content| add(&content.segments)).await?;
+    db.for_each::<ObjectRecord>(Query::new(), |object| add(object.inline_segments())).await?;
+    Ok(roots)
 }
 
 /// Collects if nothing needs `manifest` any more; a walk over the store is not free.
@@ -35,7 +48,7 @@ pub(super) async fn unless_needed(region: &Arc<Region>, manifest: ManifestId) {
 
 /// Collects now. What cannot be collected stays until the next time: nothing that was deleted comes
 /// back because space could not be given back.
-pub(super) async fn now(region: &Arc<Region>) {
+pub(crate) async fn now(region: &Arc<Region>) {
     match collect(region).await {
         Ok(collected) => tracing::info!(?collected, "collected"),
         Err(error) => {

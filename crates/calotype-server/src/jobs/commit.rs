@@ -47,9 +47,27 @@ where
                 "The image store's disk is full: free space or delete images, then try again",
             )))
         }
+        Ok(Err(error)) if is_damaged(&error) => {
+            let text = super::step::chain(&error);
+            tracing::warn!(error = %text, "a disk could not be read");
+            let unreadable = format!("The disk cannot be read: {text}");
+            Err(StepError::Fail(ApiError::new(ErrorCode::InvalidParameter, unreadable)))
+        }
         Ok(Err(error)) => Err(StepError::retry("The disk could not be stored", &error)),
         Err(error) => Err(StepError::retry("The disk could not be stored", &error)),
     }
+}
+
+/// Whether it is the disk's own fault, and will be whenever it is read again.
+fn is_damaged(error: &Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<calotype_disk::Error>() {
+            return error.kind() != calotype_disk::ErrorKind::Io;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Undoes a commit: what it has stored so far is left to the next collection.

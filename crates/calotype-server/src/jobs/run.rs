@@ -287,6 +287,7 @@ impl<W: Workflow> Run<W> {
             db: self.shared.db.clone(),
             job: self.job.clone(),
             written_with: Batch::new(),
+            kept: Vec::new(),
             progress: Progress::default(),
         }
     }

@@ -10,6 +10,8 @@ use super::capture_image::CaptureImage;
 use super::collect::CollectStore;
 use super::delete_boot_volume::DeleteBootVolume;
 use super::delete_image::DeleteImage;
+use super::export_image::ExportImage;
+use super::import_image::ImportImage;
 use super::launch_instance::LaunchInstance;
 use super::power_instance::PowerInstance;
 use super::register_platform_image::RegisterPlatformImage;
@@ -33,6 +35,8 @@ pub fn workflows() -> Workflows<Arc<Region>> {
         .with::<CollectStore>()
         .with::<DeleteBootVolume>()
         .with::<DeleteImage>()
+        .with::<ExportImage>()
+        .with::<ImportImage>()
         .with::<LaunchInstance>()
         .with::<PowerInstance>()
         .with::<RegisterPlatformImage>()

@@ -125,6 +125,8 @@ pub struct StepContext<W: Workflow> {
     pub(super) db: Db,
     pub(super) job: Versioned<JobRecord>,
     pub(super) written_with: Batch,
+    /// Let go when that is written.
+    pub(super) kept: Vec<Box<dyn Send + Sync>>,
     pub(super) progress: Progress,
 }
 
@@ -142,6 +144,12 @@ impl<W: Workflow> StepContext<W> {
     /// conflict the step is run again.
     pub fn write(&mut self, batch: Batch) {
         self.written_with = std::mem::take(&mut self.written_with).and(batch);
+    }
+
+    /// Keeps something, such as what protects a disk from collection, until what is written with the
+    /// completion of this step is written, or never will be.
+    pub fn keep(&mut self, what: impl Send + Sync + 'static) {
+        self.kept.push(Box::new(what));
     }
 
     /// Tells how much of this step is done, between 0 and 1. Costs nothing: it is stored now and then.

@@ -77,6 +77,16 @@ pub(super) static OPERATIONS: &[Operation] = &[
         handler: handler!(images::delete),
     },
     Operation {
+        name: "ExportImage",
+        service: Service::Compute,
+        method: Method::POST,
+        path: "/20160918/images/{imageId}/actions/export",
+        query: &[],
+        body: Body::Json,
+        permissions: &[("INSTANCE_IMAGE_READ", Target::Path("imageId"))],
+        handler: handler!(images::export::export),
+    },
+    Operation {
         name: "ListShapes",
         service: Service::Compute,
         method: Method::GET,

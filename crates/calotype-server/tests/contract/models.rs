@@ -1,8 +1,8 @@
 //! Every type on the wire beside the published model of its name.
 
 use calotype_api::{
-    boot_volumes, console_histories, identity, images, instances, networks, shapes, sources,
-    work_requests,
+    boot_volumes, buckets, console_histories, identity, images, instances, networks, objects,
+    preauthenticated_requests, shapes, sources, work_requests,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,6 +68,16 @@ const ROWS: &[Row] = rows! {
     "identity" Answered: identity::Tenancy, identity::Compartment, identity::AvailabilityDomain,
         identity::FaultDomain, identity::Region, identity::RegionSubscription;
     "identity" Asked: identity::CreateCompartmentDetails;
+    "object_storage" Answered: buckets::Bucket, buckets::BucketSummary, buckets::NamespaceMetadata,
+        objects::ListObjects, objects::ObjectSummary, objects::MultipartUpload,
+        objects::MultipartUploadPartSummary, objects::WorkRequest, objects::WorkRequestResource,
+        preauthenticated_requests::PreauthenticatedRequest,
+        preauthenticated_requests::PreauthenticatedRequestSummary;
+    "object_storage" Asked: buckets::CreateBucketDetails, buckets::UpdateBucketDetails,
+        objects::CopyObjectDetails, objects::RenameObjectDetails,
+        objects::CreateMultipartUploadDetails, objects::CommitMultipartUploadDetails,
+        objects::CommitMultipartUploadPartDetails,
+        preauthenticated_requests::CreatePreauthenticatedRequestDetails;
     "work_requests" Answered: work_requests::WorkRequest, work_requests::WorkRequestSummary,
         work_requests::WorkRequestResource, work_requests::WorkRequestError,
         work_requests::WorkRequestLogEntry;

@@ -56,6 +56,20 @@ fn what_was_recorded_after_the_roots_were_read_is_not_collected() {
 }
 
 #[test]
+fn what_was_kept_while_it_was_moved_between_records_is_not_collected() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let id = commit(&store, 0..3).manifest;
+    let collection = store.begin_collection();
+    // The roots are read meanwhile, and it is found neither where it was nor where it comes.
+    drop(store.keep(id).unwrap());
+    assert_eq!(collection.run(&[].into()).unwrap().manifests_removed, 0);
+    store.verify(id).unwrap();
+    assert_eq!(store.collect(&[].into()).unwrap().manifests_removed, 1);
+    assert_eq!(store.keep(id).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
 fn a_pack_with_little_left_is_moved() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::bail;
 use calotype_api::images::Image;
 use calotype_server::app::store::ImageUsage;
 use calotype_server::jobs::capture_image::CAPTURE_TAG;
@@ -10,6 +11,8 @@ use serde_json::json;
 use super::instance;
 use crate::client::Client;
 use crate::render;
+
+mod transfer;
 
 /// What can be done with images here; everything else is the `oci` client's.
 #[derive(clap::Subcommand)]
@@ -30,6 +33,16 @@ pub enum Command {
         after_help = "Examples:\n  calotype image create builder --name golden\n  calotype image create builder --live              (the instance runs on; its filesystems are clean)\n  calotype image create builder --live=crash-consistent"
     )]
     Create(CreateArguments),
+    /// Make an image of a disk file, and wait until it is AVAILABLE.
+    #[command(
+        after_help = "Examples:\n  calotype image import jammy.qcow2\n  calotype image import appliance.vmdk.gz --name appliance --launch-mode EMULATED\n  calotype image import golden.oci            (with its launch options, shapes and capabilities)"
+    )]
+    Import(transfer::ImportArguments),
+    /// Make a disk file of an image.
+    #[command(
+        after_help = "Examples:\n  calotype image export golden golden.qcow2\n  calotype image export golden golden.oci     (another region imports it as it is)"
+    )]
+    Export(transfer::ExportArguments),
 }
 
 /// Arguments of `calotype image create`.
@@ -53,6 +66,8 @@ pub async fn run(directory: &Path, command: Command) -> anyhow::Result<()> {
         Command::List => list(&Client::open(directory)?).await,
         Command::Usage { json } => usage(&Client::open(directory)?, json).await,
         Command::Create(arguments) => create(&Client::open(directory)?, arguments).await,
+        Command::Import(arguments) => transfer::import(&Client::open(directory)?, arguments).await,
+        Command::Export(arguments) => transfer::export(&Client::open(directory)?, arguments).await,
     }
 }
 
@@ -123,4 +138,16 @@ async fn create(client: &Client, arguments: CreateArguments) -> anyhow::Result<(
     }
     println!("{}", created.body.id);
     Ok(())
+}
+
+/// The image with that display name or OCID.
+async fn find(client: &Client, name: &str) -> anyhow::Result<Image> {
+    let images = client.images().await?.into_iter();
+    let mut found: Vec<Image> =
+        images.filter(|image| image.display_name == name || image.id.as_str() == name).collect();
+    match found.len() {
+        0 => bail!("no image is called {name}: see `calotype image list`"),
+        1 => Ok(found.remove(0)),
+        count => bail!("{count} images are called {name}: say the OCID"),
+    }
 }

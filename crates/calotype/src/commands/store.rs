@@ -37,11 +37,12 @@ pub enum Command {
     },
     /// Read everything in the store again, name what is damaged, repair what there is a copy of.
     ///
-    /// Fails if something that an image or a volume needs cannot be read afterwards. Guests and
+    /// Fails if something that an image, volume or object needs cannot be read afterwards. Guests and
     /// captures go on beside it. The service does this by itself once a week.
     #[command(after_help = SCRUB_EXAMPLES)]
     Scrub(ScrubArguments),
-    /// Give back what no image and no volume needs any more. Deleting an image does this by itself.
+    /// Give back what no image, volume or object needs any more. Deleting an image does this by itself,
+    /// and the service does it within an hour after objects were deleted.
     #[command(after_help = "Examples:\n  calotype store collect")]
     Collect {
         /// Print JSON.

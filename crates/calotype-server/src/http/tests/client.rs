@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use calotype_api::sign::{PrivateKey, PublicKey, sign};
+use calotype_api::sign::{PrivateKey, PublicKey, sign, sign_upload};
 use http::Method;
 use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
@@ -103,6 +103,19 @@ impl<D: Dispatch> Region<D> {
         sent
     }
 
+    /// A PUT that is signed as uploads are, without its body.
+    pub(super) fn upload(&self, target: &str, body: &str) -> Sent {
+        let mut sent = self.unsigned(Method::PUT, target);
+        let (key_id, host) = (super::key_id(self.key.public_key()), sent.headers[0].1.clone());
+        let now = Timestamp::now().as_second();
+        let signed = sign_upload(&self.key, &key_id, &sent.method, target, &host, now).unwrap();
+        for (name, value) in &signed {
+            sent = sent.header(name.as_str(), value.to_str().unwrap());
+        }
+        body.clone_into(&mut sent.body);
+        sent.header("content-length", &body.len().to_string())
+    }
+
     pub(super) fn unsigned(&self, method: Method, target: &str) -> Sent {
         Sent {
             method,
@@ -138,8 +151,13 @@ pub(super) struct Sent {
 impl Sent {
     /// With a header, in place of any of that name.
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.retain(|(other, _)| other != name);
+        self = self.without(name);
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(super) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(other, _)| other != name);
         self
     }
 

@@ -8,6 +8,9 @@ use calotype_store::{Damage, ManifestId, Origin, Scrubbed};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::app::buckets::BucketRecord;
+use crate::app::multipart::{PartRecord, UploadRecord};
+use crate::app::objects::{ContentRecord, ObjectRecord, Segment};
 use crate::db::{Db, Document, Error, Query};
 use crate::records::{BootVolumeRecord, ImageRecord};
 
@@ -107,9 +110,9 @@ pub struct AffectedResource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Holder {
-    /// `image` or `bootVolume`.
+    /// `image`, `bootVolume`, `object` or `multipartUpload`.
     pub entity_type: String,
-    /// Its id.
+    /// Its id; of an object or upload that of its bucket.
     pub identifier: Ocid,
     /// Its name.
     pub display_name: String,
@@ -133,7 +136,45 @@ pub async fn holders(db: &Db) -> Result<BTreeMap<ManifestId, Vec<Holder>>, Error
             holders.entry(base).or_default().push(holder);
         }
     }
+    add_objects(db, &mut holders).await?;
     Ok(holders)
+}
+
+/// Objects, and parts of what will be some. Of these the identifier is that of their bucket.
+async fn add_objects(
+    db: &Db,
+    holders: &mut BTreeMap<ManifestId, Vec<Holder>>,
+) -> Result<(), Error> {
+    let mut contents = BTreeMap::new();
+    db.for_each::<ContentRecord>(Query::new(), |content| {
+        contents.insert(content.id(), content.value.segments);
+    })
+    .await?;
+    for bucket in db.list_all::<BucketRecord>(Query::new()).await? {
+        let Some(id) = &bucket.resource.id else { continue };
+        let mut add = |kind: &str, name: &str, segments: &[Segment]| {
+            let name = format!("{}/{name}", bucket.resource.name);
+            let manifests: BTreeSet<_> = segments.iter().map(|segment| segment.manifest).collect();
+            for manifest in manifests {
+                holders.entry(manifest).or_default().push(holder(kind, id, &name));
+            }
+        };
+        let of_bucket = || Query::new().parent(&bucket.resource.name);
+        db.for_each::<ObjectRecord>(of_bucket(), |object| {
+            add("object", &object.name, object.inline_segments());
+            let content = object.content_id().and_then(|id| contents.get(id));
+            add("object", &object.name, content.map_or(&[], Vec::as_slice));
+        })
+        .await?;
+        for upload in db.list_all::<UploadRecord>(of_bucket()).await? {
+            let of_upload = Query::new().parent(&upload.upload_id);
+            db.for_each::<PartRecord>(of_upload, |part| {
+                add("multipartUpload", &upload.object, &[part.segment]);
+            })
+            .await?;
+        }
+    }
+    Ok(())
 }
 
 fn holder(entity_type: &str, id: &Ocid, display_name: &str) -> Holder {

@@ -1,9 +1,19 @@
 //! Raw disks: the file is the disk. Holes of the file are zeros.
 
+use crate::export::{
+    Body, ContentId, Export, Head, Output, SECTOR_BYTES, each_nonzero, exported_bytes,
+};
 use crate::limits::VIRTUAL_SIZE_BYTES_MAX;
 use crate::{
     Disk, Error, ErrorKind, Extent, ExtentKind, Result, Source, check_offset, check_range,
 };
+
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// Opens a stranger's raw disk: any bytes are one.
+pub(super) fn open(source: Box<dyn Source>) -> Result<Box<dyn Disk>> {
+    Ok(Box::new(Raw::open(source)?))
+}
 
 /// A raw disk.
 pub struct Raw {
@@ -48,4 +58,48 @@ impl Disk for Raw {
         let length_bytes = length_bytes.clamp(1, self.size_bytes - offset);
         Ok(Extent { length_bytes, kind: if is_data { ExtentKind::Data } else { ExtentKind::Zero } })
     }
+}
+
+/// Plans a raw file: all bytes of the disk, up to a whole sector.
+///
+/// A disk of no bytes or more than [`VIRTUAL_SIZE_BYTES_MAX`] is [`ErrorKind::OutOfBounds`].
+pub fn plan(disk: &dyn Disk) -> Result<Box<dyn Export>> {
+    let size_bytes = exported_bytes(disk, "raw", VIRTUAL_SIZE_BYTES_MAX)?;
+    Ok(Box::new(Planned { size_bytes }))
+}
+
+struct Planned {
+    size_bytes: u64,
+}
+
+impl Export for Planned {
+    fn head_bytes(&self) -> u64 {
+        0
+    }
+
+    fn file_bytes(&self) -> Option<u64> {
+        Some(self.size_bytes)
+    }
+
+    fn write(&self, disk: &dyn Disk, body: &mut dyn Body) -> Result<Head> {
+        let mut output = Output::new(body, 0);
+        write_plain(disk, self.size_bytes, &mut output, &mut ContentId::new(self.size_bytes))?;
+        Ok(Head::new())
+    }
+}
+
+/// Writes the bytes of a disk as they are, from the beginning of the file, zeros as such; `id` gets to
+/// know them.
+pub(super) fn write_plain(
+    disk: &dyn Disk,
+    size_bytes: u64,
+    output: &mut Output<'_>,
+    id: &mut ContentId,
+) -> Result<()> {
+    each_nonzero(disk, (BATCH_BYTES, SECTOR_BYTES), |batch, checksum| {
+        id.add(batch.offset, checksum);
+        output.append_zeros(batch.offset - output.position())?;
+        output.append_slice(&batch.bytes).map(|_| ())
+    })?;
+    output.append_zeros(size_bytes - output.position())
 }

@@ -1,0 +1,148 @@
+//! Import: an object of object storage becomes an image. See [`crate::jobs::import_image`].
+
+use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::images::{
+    CreateImageDetails, Firmware, Image, ImageState, LaunchMode, LaunchOptions, ListingType,
+    SourceImageType,
+};
+use calotype_api::sources::{ImageSourceDetails, ImageSourceLocation};
+use calotype_confined::Expected;
+use calotype_disk::FormatName;
+
+use super::{check_count, preset, usable_name};
+use crate::app::objects::address::Address;
+use crate::app::{Context, identity, measured, shapes, submit_visible, tags};
+use crate::db::{Batch, Versioned};
+use crate::http::Reply;
+use crate::jobs::import_image::ImportImage;
+use crate::records::ImageRecord;
+
+/// What is recorded of an operating system that nobody named.
+const UNKNOWN: &str = "Custom";
+
+/// `CreateImage` from an object.
+pub(super) async fn create(
+    context: Context,
+    details: CreateImageDetails,
+    source: ImageSourceDetails,
+) -> Result<Reply, ApiError> {
+    if details.instance_id.is_some() {
+        let must = "must not be given together with instanceId";
+        return Err(ApiError::invalid_parameter("imageSourceDetails", must));
+    }
+    identity::compartment_exists(&context, &details.compartment_id).await?;
+    check_count(&context).await?;
+    let expected = expected(source.source_image_type);
+    let address = address(&context, source.location.clone())?;
+    let opened = address.open(&context.region, context.now).await;
+    let (object, _) = opened.map_err(not_there)?;
+    let size_bytes_max = context.region.config.images.import_size_bytes_max();
+    if object.size_bytes > size_bytes_max {
+        let has = format!("has {} bytes; the limit is {size_bytes_max}", object.size_bytes);
+        return Err(ApiError::invalid_parameter("objectName", has));
+    }
+    let image = Versioned::first(new_image(&context, details, source).await?);
+    let job = ImportImage::new(&image, &object, expected);
+    let reply = Reply::ok(&image.resource)?.etag(image.etag());
+    submit_visible(&context, job, Batch::new().create(&image), reply).await
+}
+
+/// Without a format the file is an archive, in which everything stands.
+fn expected(format: Option<SourceImageType>) -> Expected {
+    let format = match format {
+        None => return Expected::Archive,
+        Some(SourceImageType::Qcow2) => FormatName::Qcow2,
+        Some(SourceImageType::Vmdk) => FormatName::Vmdk,
+        Some(SourceImageType::Vdi) => FormatName::Vdi,
+        Some(SourceImageType::Vhd) => FormatName::Vhd,
+        Some(SourceImageType::Vhdx) => FormatName::Vhdx,
+        Some(SourceImageType::Raw) => FormatName::Raw,
+    };
+    Expected::Disk(format)
+}
+
+fn address(context: &Context, location: ImageSourceLocation) -> Result<Address, ApiError> {
+    match location {
+        ImageSourceLocation::ObjectStorageUri { source_uri } => {
+            Address::parse(&context.region.config, "sourceUri", &source_uri)
+        }
+        ImageSourceLocation::ObjectStorageTuple { namespace_name, bucket_name, object_name } => {
+            let (namespace, bucket, object) = (namespace_name, bucket_name, object_name);
+            Address { namespace, bucket, object, token: None }.checked()
+        }
+    }
+}
+
+/// In the words of OCI, which clients look for.
+fn not_there(error: ApiError) -> ApiError {
+    if error.status().as_u16() != 404 {
+        return error;
+    }
+    ApiError::new(
+        ErrorCode::InvalidParameter,
+        "Invalid objectName: Specified object or bucket or namespace to import image from does not exist",
+    )
+}
+
+async fn new_image(
+    context: &Context,
+    details: CreateImageDetails,
+    source: ImageSourceDetails,
+) -> Result<ImageRecord, ApiError> {
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let display_name = match details.display_name {
+        Some(name) => usable_name(context, name).await?,
+        None => format!("image{}", context.now.strftime("%Y%m%d%H%M%S")),
+    };
+    let named = |field, text: Option<String>| match text {
+        Some(text) => measured(field, text),
+        None => Ok(UNKNOWN.to_owned()),
+    };
+    let launch_mode = launch_mode(details.launch_mode)?;
+    Ok(ImageRecord {
+        resource: Image {
+            id: context.region.new_id("image"),
+            agent_features: None,
+            base_image_id: None,
+            billable_size_in_gbs: None,
+            compartment_id: Some(details.compartment_id),
+            create_image_allowed: true,
+            defined_tags: details.defined_tags.unwrap_or_default(),
+            display_name,
+            freeform_tags: details.freeform_tags.unwrap_or_default(),
+            launch_mode,
+            // Unless the archive says otherwise: a disk of unknown origin boots by BIOS.
+            launch_options: LaunchOptions { firmware: Some(Firmware::Bios), ..preset(launch_mode) },
+            lifecycle_state: ImageState::Importing,
+            listing_type: ListingType::None,
+            operating_system: named("operatingSystem", source.operating_system)?,
+            operating_system_version: named(
+                "operatingSystemVersion",
+                source.operating_system_version,
+            )?,
+            size_in_mbs: None,
+            time_created: context.now.into(),
+        },
+        manifest: None,
+        size_bytes: 0,
+        compatible_shapes: shapes::names_for_imports(),
+        capabilities: None,
+    })
+}
+
+/// `CUSTOM` says that the options are given, and on import none can be.
+fn launch_mode(asked: Option<LaunchMode>) -> Result<LaunchMode, ApiError> {
+    match asked {
+        None => Ok(LaunchMode::Paravirtualized),
+        Some(LaunchMode::Custom) => Err(ApiError::invalid_parameter(
+            "launchMode",
+            "CUSTOM cannot be asked for on import: use NATIVE, EMULATED or PARAVIRTUALIZED",
+        )),
+        Some(mode) => Ok(mode),
+    }
+}
+
+/// Whether nobody has named the operating system.
+pub(crate) fn is_unknown(system: &str) -> bool {
+    system == UNKNOWN
+}

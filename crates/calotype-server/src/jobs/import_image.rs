@@ -1,0 +1,195 @@
+//! Import: an object becomes an image, in one pass and without a copy of the file.
+//!
+//! ```text
+//!   reserve ── read ── publish
+//!               │
+//!               └ object ──► confined process ──► commit ──► manifest
+//! ```
+//!
+//! * **read**: another process finds out what the file is and parses it ([`calotype_confined`]); the disk
+//!   it serves is committed as it comes. After a crash the commit goes on where it was. A raw file
+//!   is the disk already, so the image gets the object's own manifest.
+//! * **publish**: only now is the image AVAILABLE.
+//!
+//! If the file is refused the image is DELETED, and the work request says why.
+
+use std::sync::Arc;
+
+use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::images::ImageState;
+use calotype_api::ocid::Ocid;
+use calotype_api::work_requests::ActionType;
+use calotype_confined::{ConfinedDisk, Expected};
+use calotype_disk::{Disk, FormatName, Padded, SECTOR_BYTES};
+use calotype_store::ManifestId;
+use serde::{Deserialize, Serialize};
+
+use super::commit::{self, commit};
+use super::follow::{Follow, follow};
+use super::records::image;
+use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, resource, seed};
+use crate::app::images::archive;
+use crate::app::objects::{self, ObjectRecord, ObjectSource};
+use crate::db::{Batch, Versioned};
+use crate::records::ImageRecord;
+use crate::region::Region;
+
+/// What an import must remember.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImportImage {
+    image_id: Ocid,
+    compartment_id: Ocid,
+    bucket: String,
+    object: String,
+    /// Of the object that was there when the import was asked for.
+    etag: String,
+    expected: Expected,
+}
+
+impl ImportImage {
+    /// The import of `object`, which is said to be what is `expected`, into `image`.
+    pub fn new(image: &ImageRecord, object: &Versioned<ObjectRecord>, expected: Expected) -> Self {
+        let id = &image.resource.id;
+        Self {
+            image_id: id.clone(),
+            compartment_id: image.resource.compartment_id.clone().unwrap_or_else(|| id.clone()),
+            bucket: object.bucket.clone(),
+            object: object.name.clone(),
+            etag: object.etag(),
+            expected,
+        }
+    }
+}
+
+impl Seeded for ImportImage {
+    fn seed(&self, region: &Region) -> Seed {
+        let resources = vec![resource("image", "images", ActionType::Created, &self.image_id)];
+        seed(region, "Import Image", &self.compartment_id, resources)
+    }
+}
+
+impl Workflow for ImportImage {
+    type Environment = Arc<Region>;
+
+    const NAME: &'static str = "import_image";
+
+    const STEPS: &'static [Step<Self>] = &[
+        Step {
+            name: "reserve",
+            weight: 1,
+            run: |_| Box::pin(async { Ok(()) }),
+            undo: Some(|context| Box::pin(discard(context))),
+        },
+        Step {
+            name: "read",
+            weight: 95,
+            run: |context| Box::pin(read(context)),
+            undo: Some(|context| Box::pin(commit::forget(context))),
+        },
+        Step { name: "publish", weight: 4, run: |context| Box::pin(publish(context)), undo: None },
+    ];
+}
+
+type Context = StepContext<ImportImage>;
+
+async fn read(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let ImportImage { bucket, object, etag, .. } = &context.state;
+    let (found, source) = objects::open(&region, bucket, object).await?;
+    if found.etag() != *etag {
+        let was =
+            format!("Object {object} was written anew while it was imported: import it again");
+        return Err(StepError::Fail(ApiError::new(ErrorCode::IncorrectState, was)));
+    }
+    // Dropped with this step, however it ends.
+    let (watch, _given_up) = follow(context.progress_handle());
+    let disk = open(context, &region, source.clone(), watch).await?;
+    let opened = disk.opened().clone();
+    let mut image = image(&region, &context.state.image_id).await?;
+    if let Some(metadata) = &opened.metadata {
+        archive::describe(&mut image.value, metadata)?;
+    }
+    context.log(format!("{} disk of {} bytes", opened.format, opened.size_bytes));
+    if opened.format == FormatName::Raw.as_str()
+        && let Some((manifest, _kept)) = same_disk(&region, &source, opened.size_bytes)
+    {
+        image.value.manifest = Some(manifest);
+        image.value.size_bytes = opened.size_bytes;
+        context.log(format!("{manifest} is the object's own: nothing to copy"));
+        return context.save(Batch::new().replace(&image)).await;
+    }
+    let disk: Arc<dyn Disk> = Arc::new(Padded::to_sectors(disk));
+    let committed = commit(context, move || Ok(disk), None).await?;
+    image.value.manifest = Some(committed.manifest);
+    image.value.size_bytes = committed.size_bytes;
+    context.log(commit::summary(&committed));
+    // The image is a root of collection before the commit stops protecting what it wrote.
+    context.save(Batch::new().replace(&image)).await
+}
+
+/// Has the file opened by a process of its own.
+async fn open(
+    context: &Context,
+    region: &Arc<Region>,
+    source: ObjectSource,
+    watch: Follow,
+) -> Result<ConfinedDisk, StepError> {
+    let settings = &region.config.images;
+    let source = source.read_ahead(tokio::runtime::Handle::current());
+    let request = calotype_confined::Request {
+        reader: settings
+            .disk_reader()
+            .map_err(|error| StepError::fail("The file could not be opened", &error))?,
+        source: Box::new(source),
+        expected: context.state.expected,
+        virtual_size_bytes_max: settings.import_size_bytes_max(),
+        file_size_bytes_max: settings.import_size_bytes_max(),
+        cancelled: Box::new(move || calotype_store::Progress::cancelled(&watch)),
+    };
+    let opening = tokio::task::spawn_blocking(move || ConfinedDisk::open(request)).await;
+    match opening {
+        Ok(Ok(disk)) => {
+            let confinement = disk.opened().confinement;
+            if !(confinement.landlock && confinement.seccomp) {
+                tracing::warn!(?confinement, "this kernel cannot confine who reads foreign files");
+            }
+            Ok(disk)
+        }
+        Ok(Err(calotype_confined::Error::Refused(error))) => {
+            let text = super::step::chain(&error);
+            let refused = format!("The file cannot be imported: {text}");
+            Err(StepError::Fail(ApiError::new(ErrorCode::InvalidParameter, refused)))
+        }
+        Ok(Err(error)) => Err(StepError::retry("The file could not be opened", &error)),
+        Err(error) => Err(StepError::retry("The file could not be opened", &error)),
+    }
+}
+
+/// The object's manifest if its bytes are the disk's, kept until the image has it.
+fn same_disk(
+    region: &Region,
+    source: &ObjectSource,
+    size_bytes: u64,
+) -> Option<(ManifestId, calotype_store::Kept)> {
+    let segments = source.segments();
+    let [segment] = segments.as_slice() else { return None };
+    let disk = region.store.disk(segment.manifest).ok()?;
+    let whole = disk.size_bytes() == size_bytes && segment.size_bytes == size_bytes;
+    let kept = region.store.keep(segment.manifest).ok()?;
+    (whole && size_bytes.is_multiple_of(SECTOR_BYTES)).then_some((segment.manifest, kept))
+}
+
+async fn publish(context: &mut Context) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let mut image = image(&region, &context.state.image_id).await?;
+    commit::publish(&region, &mut image.value).await?;
+    context.write(Batch::new().replace(&image));
+    Ok(())
+}
+
+async fn discard(context: &mut Context) -> Result<(), StepError> {
+    let mut image = image(&context.environment, &context.state.image_id).await?;
+    image.value.resource.lifecycle_state = ImageState::Deleted;
+    context.write(Batch::new().replace(&image));
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! `.oci` archives.
+#![no_main]
+
+#[path = "../../crates/calotype-disk/tests/it/corpus/oci_archive.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

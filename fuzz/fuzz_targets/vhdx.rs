@@ -1,0 +1,9 @@
+//! vhdx files.
+#![no_main]
+
+#[path = "../../crates/calotype-disk/tests/it/corpus/vhdx.rs"]
+mod body;
+#[path = "../../crates/calotype-disk/tests/it/corpus/walked.rs"]
+mod walked;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
