@@ -11,18 +11,11 @@ use std::time::Duration;
 
 use calotype_api::Ocid;
 use calotype_api::boot_volumes::BootVolumeState;
-use calotype_api::images::{CreateImageDetails, ExportFormat, ImageState};
+use calotype_api::images::{CreateImageDetails, ImageState};
 use calotype_api::instances::{InstanceState, LaunchInstanceDetails};
-use calotype_confined::Expected;
-use calotype_disk::{FormatName, Source as _};
-use calotype_server::app::buckets::BucketRecord;
 use calotype_server::app::images::Capture;
 use calotype_server::app::instances::Launch;
-use calotype_server::app::multipart::UploadRecord;
-use calotype_server::app::multipart::writer::ObjectWriter;
 use calotype_server::app::network::SubnetRecord;
-use calotype_server::app::objects::attributes::Attributes;
-use calotype_server::app::objects::{self, ObjectRecord};
 use calotype_server::app::{Context, platform_images};
 use calotype_server::config::{CaptureConfig, Config, Paths};
 use calotype_server::db::{Batch, Db, Document as _, Query, Versioned};
@@ -32,21 +25,24 @@ use calotype_server::jobs::capture_image::{CAPTURE_TAG, CaptureImage};
 use calotype_server::jobs::collect::{self, CollectStore};
 use calotype_server::jobs::delete_boot_volume::DeleteBootVolume;
 use calotype_server::jobs::delete_image::DeleteImage;
-use calotype_server::jobs::export_image::ExportImage;
 use calotype_server::jobs::harness::{Outcome, World, torment};
-use calotype_server::jobs::import_image::ImportImage;
 use calotype_server::jobs::launch_instance::LaunchInstance;
 use calotype_server::jobs::power_instance::{Action, PowerInstance};
 use calotype_server::jobs::register_platform_image::RegisterPlatformImage;
 use calotype_server::jobs::scrub_store::ScrubStore;
 use calotype_server::jobs::scrub_store::report::{ScrubRecord, ScrubReport};
 use calotype_server::jobs::terminate_instance::TerminateInstance;
-use calotype_server::jobs::{Engine, Seeded, WorkRequestRecord, Workflow};
+use calotype_server::jobs::{Engine, Seeded, Workflow};
 use calotype_server::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
 use calotype_server::region::Region;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tempfile::TempDir;
+
+mod workflows {
+    mod live;
+    mod transfer;
+}
 
 /// Size of the disk that the guests run: no operating system, some bytes to commit.
 const DISK_BYTES: usize = 1 << 20;
@@ -429,124 +425,6 @@ async fn capture_tagged(stage: Stage, id: &Ocid, way: &str) -> Scene<CaptureImag
     Scene::new(stage, job, batch)
 }
 
-/// A disk of many clusters, some of them empty.
-fn file_of_a_disk() -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..3_u32 << 20).map(|index| (index / 5000) as u8).collect();
-    bytes[512 << 10..1 << 20].fill(0);
-    let disk = calotype_disk::raw::Raw::open(Box::new(bytes)).unwrap();
-    let plan = calotype_disk::plan(FormatName::Qcow2, &disk).unwrap();
-    let mut body = Gathered(Vec::new());
-    let head = plan.write(&disk, &mut body).unwrap();
-    [head, body.0].concat()
-}
-
-struct Gathered(Vec<u8>);
-
-impl calotype_disk::Body for Gathered {
-    fn append(&mut self, bytes: Vec<u8>) -> std::io::Result<()> {
-        self.0.extend(bytes);
-        Ok(())
-    }
-}
-
-impl Stage {
-    /// A bucket with a disk file in it.
-    async fn and_object(&self) -> Versioned<ObjectRecord> {
-        let bucket = serde_json::json!({"resource": {
-            "compartmentId": self.region().tenancy,
-            "createdBy": self.config.administrator,
-            "etag": "",
-            "metadata": {},
-            "name": "files",
-            "namespace": calotype_server::app::buckets::namespace(self.region()),
-            "timeCreated": "2026-01-01T00:00:00Z",
-        }});
-        let bucket: BucketRecord = serde_json::from_value(bucket).unwrap();
-        self.region().db.apply(Batch::new().insert(&bucket)).await.unwrap();
-        let none = Attributes::default();
-        let writer = ObjectWriter::begin(self.region(), "files", "disk.qcow2", none).await.unwrap();
-        writer.put_part(1, file_of_a_disk()).await.unwrap();
-        writer.commit().await.unwrap()
-    }
-}
-
-async fn import(stage: Stage) -> Scene<ImportImage> {
-    let object = stage.and_object().await;
-    let mut image = platform_image(stage.region());
-    image.resource.compartment_id = Some(stage.region().tenancy.clone());
-    image.resource.lifecycle_state = ImageState::Importing;
-    let job = ImportImage::new(&image, &object, Expected::Disk(FormatName::Qcow2));
-    Scene::new(stage, job, Batch::new().insert(&image))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn import_survives_everything() {
-    check(async || import(Stage::empty().await).await).await;
-}
-
-async fn export(stage: Stage, format: ExportFormat) -> Scene<ExportImage> {
-    let Scene { stage, job, batch, .. } = import(stage).await;
-    stage.run(job, batch.into_inner().unwrap().unwrap()).await;
-    let mut image = all::<ImageRecord>(stage.region()).await.remove(0);
-    image.value.resource.lifecycle_state = ImageState::Exporting;
-    let job = ExportImage::new(&image, "files", "exported", format);
-    let also: Also = |region, outcome| Box::pin(is_whole_or_not_there(region, outcome));
-    Scene { also: Some(also), ..Scene::new(stage, job, Batch::new().replace(&image)) }
-}
-
-async fn is_whole_or_not_there(region: &Region, outcome: Outcome) -> Result<(), String> {
-    let objects = all::<ObjectRecord>(region).await;
-    let exported = objects.iter().find(|object| object.name == "exported");
-    if exported.is_some() != (outcome == Outcome::Succeeded) {
-        return Err(format!("{outcome:?}, and the object is {exported:?}"));
-    }
-    if !all::<UploadRecord>(region).await.is_empty() {
-        return Err("an upload is left".into());
-    }
-    let Some(exported) = exported else { return Ok(()) };
-    let (_, source) =
-        objects::open(region, "files", &exported.name).await.map_err(|error| error.to_string())?;
-    let mut bytes = vec![0; usize::try_from(exported.size_bytes).unwrap()];
-    source.read_at(0, &mut bytes).map_err(|error| error.to_string())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn export_survives_everything() {
-    check(async || export(Stage::empty().await, ExportFormat::Vdi).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_raw_export_survives_everything() {
-    check(async || export(Stage::empty().await, ExportFormat::Raw).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_import_of_damage_says_what_is_damaged() {
-    let stage = Stage::empty().await;
-    let object = stage.and_object().await;
-    let mut file = file_of_a_disk();
-    let end = file.len() - 70_000;
-    file[end..].fill(0xff);
-    let none = Attributes::default();
-    let writer = ObjectWriter::begin(stage.region(), "files", "disk.qcow2", none).await.unwrap();
-    writer.put_part(1, file).await.unwrap();
-    let damaged = writer.commit().await.unwrap();
-    for (object, reason) in [(object, "written anew"), (damaged, "cannot be")] {
-        let mut image = platform_image(stage.region());
-        image.resource.compartment_id = Some(stage.region().tenancy.clone());
-        image.resource.lifecycle_state = ImageState::Importing;
-        let job = ImportImage::new(&image, &object, Expected::Disk(FormatName::Qcow2));
-        let (jobs, seed) = (&stage.region().jobs, job.seed(stage.region()));
-        let request = jobs.submit(job, seed, Batch::new().insert(&image)).await.unwrap();
-        let request = jobs.wait(&request).await.unwrap();
-        let said = format!("{:?}", request.errors);
-        assert!(said.contains(reason), "{said}");
-        let image = stage.load::<ImageRecord>(&image.resource.id).await;
-        assert_eq!(image.resource.lifecycle_state, ImageState::Deleted);
-    }
-    stage.is_sound().await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn register_survives_everything() {
     check(async || {
@@ -772,72 +650,4 @@ fn process(test: &str) -> Vec<String> {
     let program = std::env::current_exe().unwrap().into_os_string().into_string().unwrap();
     let words = ["--exact", test, "--include-ignored", "--nocapture"];
     std::iter::once(program).chain(words.map(str::to_owned)).collect()
-}
-
-/// Captures the instance; the finished work request and the image.
-async fn captured(stage: &Stage, id: &Ocid, way: &str) -> (WorkRequestRecord, ImageRecord) {
-    let context = stage.context();
-    let capture = Capture::prepare(&context, details(stage, id, way)).await.unwrap();
-    let settings = &stage.config.capture;
-    let (image, instance) = (&capture.image, &capture.instance);
-    let job = CaptureImage::new(image, instance, capture.way, context.now, settings);
-    let (jobs, seed) = (&stage.region().jobs, job.seed(stage.region()));
-    let request = jobs.submit(job, seed, capture.batch).await.unwrap();
-    let request = jobs.wait(&request).await.unwrap();
-    (request, stage.load::<ImageRecord>(&capture.image.resource.id).await.value)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_is_captured_live_runs_on() {
-    let (stage, id) = Stage::with_instance().await;
-    let before = stage.region().guests.machine(&id).unwrap();
-    for round in 1..=3 {
-        let context = stage.context();
-        let wanted = details(&stage, &id, "crash-consistent");
-        let capture = Capture::prepare(&context, wanted).await.unwrap();
-        assert_eq!(capture.instance.resource.lifecycle_state, InstanceState::Running);
-        let (request, image) = captured(&stage, &id, "crash-consistent").await;
-        assert!(request.errors.is_empty(), "{request:?}");
-        assert_eq!(image.resource.lifecycle_state, ImageState::Available);
-        assert_eq!(stage.region().guests.machine(&id).unwrap().pid(), before.pid());
-        let instance = stage.load::<InstanceRecord>(&id).await;
-        assert_eq!(instance.resource.lifecycle_state, InstanceState::Running);
-        let volume = stage.load::<BootVolumeRecord>(&instance.boot_volume_id).await;
-        assert_eq!(Some(volume.base), image.manifest, "the chain is short again");
-        assert_eq!(volume.layers, [format!("overlay-{}.qcow2", round + 1)]);
-        stage.is_sound().await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_guest_without_an_agent_is_not_quiesced_and_runs_on_as_before() {
-    let (stage, id) = Stage::with_instance().await;
-    let before = stage.region().guests.machine(&id).unwrap();
-    let spec = before.spec();
-    let (request, image) = captured(&stage, &id, "quiesced").await;
-    assert!(
-        request.errors[0].message.contains("Install and start qemu-guest-agent"),
-        "{request:?}"
-    );
-    assert_eq!(image.resource.lifecycle_state, ImageState::Deleted);
-    let after = stage.region().guests.machine(&id).unwrap();
-    assert_eq!((after.pid(), after.spec()), (before.pid(), spec));
-    stage.is_sound().await.unwrap();
-    // It can be captured in another way.
-    let (request, _) = captured(&stage, &id, "crash-consistent").await;
-    assert!(request.errors.is_empty(), "{request:?}");
-    stage.is_sound().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_is_stopped_first_is_captured_at_rest() {
-    let (stage, id) = Stage::with_instance().await;
-    let mut instance = stage.load::<InstanceRecord>(&id).await;
-    instance.value.resource.lifecycle_state = InstanceState::Stopping;
-    let job = PowerInstance::new(&instance, Action::Stop, &stage.config.guests);
-    stage.run(job, Batch::new().replace(&instance)).await;
-    let (request, image) = captured(&stage, &id, "quiesced").await;
-    assert!(request.errors.is_empty(), "{request:?}");
-    assert_eq!(image.resource.lifecycle_state, ImageState::Available);
-    stage.is_sound().await.unwrap();
 }

@@ -263,7 +263,7 @@ fn refuses_headers_that_are_none() {
     }
     assert_refused(sound()[..700].to_vec(), Corrupt, "member of");
     assert_refused(sound()[..sound().len() - 1024 - 100].to_vec(), Corrupt, "member of");
-    assert_refused(disk(), InvalidFormat, "marks of two formats, tar and QCOW2");
+    assert_refused(disk(), InvalidFormat, "no .oci archive, but QCOW2");
     assert_refused(vec![1; 10_000], Corrupt, "no member's header at 0");
 }
 
