@@ -1,13 +1,17 @@
 //! What the reader gives up before it looks at a file.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
     RulesetStatus, Scope,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{READER_ADDRESS_BYTES_MAX, READER_DATA_BYTES_MAX, READER_FILES_MAX};
@@ -25,7 +29,6 @@ pub struct Confinement {
 const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
-    libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_close,
     libc::SYS_exit,
@@ -35,7 +38,6 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_getrandom,
     libc::SYS_gettid,
     libc::SYS_madvise,
-    libc::SYS_mmap,
     libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_munmap,
@@ -54,10 +56,14 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_sendto,
     libc::SYS_set_robust_list,
     libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
     libc::SYS_write,
     libc::SYS_writev,
 ];
+
+/// What a thread is begun with, and a process is not.
+const THREAD: u64 = (libc::CLONE_THREAD | libc::CLONE_VM) as u64;
+/// Memory that no limit counts.
+const SHARED: u64 = libc::MAP_SHARED as u64;
 
 /// Gives up everything but computing, for this process and for good.
 pub(crate) fn confine(cpu_seconds_max: u64) -> io::Result<Confinement> {
@@ -70,6 +76,8 @@ pub(crate) fn confine(cpu_seconds_max: u64) -> io::Result<Confinement> {
         (Resource::Cpu, cpu_seconds_max),
     ];
     for (resource, limit) in limits {
+        // Whoever started the service may have limited it already.
+        let limit = getrlimit(resource).maximum.map_or(limit, |maximum| limit.min(maximum));
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     let landlock = deny_files();
@@ -90,15 +98,31 @@ fn deny_files() -> bool {
 }
 
 /// A call that is not allowed fails with EPERM: a library that looks into `/proc` goes on without.
+///
+/// Of `clone` only threads are left. What `clone3` is asked for cannot be seen from here, so it is not there,
+/// and the C library takes `clone`.
 fn deny_system_calls() -> bool {
-    let program = || {
-        let rules = SYSTEM_CALLS.iter().map(|&number| (number, Vec::new())).collect();
+    let programs = || {
         let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+        let absent = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
+        let not_there = SeccompAction::Errno(libc::ENOSYS as u32);
+        let absent = SeccompFilter::new(absent, SeccompAction::Allow, not_there, architecture)?;
+        let mut rules: BTreeMap<_, _> =
+            SYSTEM_CALLS.iter().map(|&number| (number, Vec::new())).collect();
+        rules.insert(libc::SYS_clone, vec![argument(0, THREAD, THREAD)?]);
+        rules.insert(libc::SYS_mmap, vec![argument(3, SHARED, 0)?]);
         let denied = SeccompAction::Errno(libc::EPERM as u32);
-        let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, architecture)?;
-        BpfProgram::try_from(filter)
+        let allowed = SeccompFilter::new(rules, denied, SeccompAction::Allow, architecture)?;
+        Ok::<_, seccompiler::BackendError>([BpfProgram::try_from(absent)?, allowed.try_into()?])
     };
-    program().is_ok_and(|program| seccompiler::apply_filter_all_threads(&program).is_ok())
+    let apply = |program: &BpfProgram| seccompiler::apply_filter_all_threads(program).is_ok();
+    programs().is_ok_and(|programs| programs.iter().all(apply))
+}
+
+/// That of an argument the bits of `mask` are those of `value`.
+fn argument(index: u8, mask: u64, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    let is = SeccompCmpOp::MaskedEq(mask);
+    SeccompRule::new(vec![SeccompCondition::new(index, SeccompCmpArgLen::Qword, is, value)?])
 }
 
 #[cfg(test)]
@@ -143,7 +167,7 @@ mod tests {
     fn neither_files_nor_networks_nor_processes_are_on_the_list() {
         let numbers: std::collections::BTreeSet<_> = SYSTEM_CALLS.iter().collect();
         assert_eq!(numbers.len(), SYSTEM_CALLS.len(), "a system call is listed twice");
-        for denied in [libc::SYS_openat, libc::SYS_socket, libc::SYS_execve, libc::SYS_ptrace] {
+        for denied in [libc::SYS_openat, libc::SYS_socket, libc::SYS_execve, libc::SYS_kill] {
             assert!(!SYSTEM_CALLS.contains(&denied));
         }
     }

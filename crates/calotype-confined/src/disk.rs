@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use calotype_disk::limits::VIRTUAL_SIZE_BYTES_MAX;
 use calotype_disk::{Disk, ErrorKind, Extent, ExtentKind, FormatName, Source};
@@ -14,8 +16,13 @@ use zerocopy::FromBytes as _;
 
 use crate::channel::{Channel, Message, unexpected};
 use crate::error::{Error, Result};
-use crate::limits::{EXTENTS_MAX, MESSAGE_BYTES_MAX, PIECE_BYTES_MAX, SILENCE_MAX};
+use crate::limits::{
+    EXTENTS_MAX, MESSAGE_BYTES_MAX, PIECE_BYTES_MAX, SECTOR_BYTES, SILENCE_MAX, STOPPED_WAIT_MAX,
+};
 use crate::protocol::{EXTENT_KINDS, Failure, Opened, Order, RawExtent, Word};
+
+/// The status of a program that panicked.
+const PANICKED: i32 = 101;
 
 /// What a file is said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +83,7 @@ impl ConfinedDisk {
             file_size_bytes_max: request.file_size_bytes_max,
         };
         let size_bytes_max = order.virtual_size_bytes_max.min(VIRTUAL_SIZE_BYTES_MAX);
+        let expected = request.expected;
         let mut reader = Reader::start(request)?;
         let order = serde_json::to_vec(&order).map_err(io::Error::other).map_err(Error::Reader)?;
         let answer = reader.call(|channel| channel.say(Word::Open, &order));
@@ -88,8 +96,12 @@ impl ConfinedDisk {
         let opened: Opened = opened
             .and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other))
             .map_err(Error::Reader)?;
-        if opened.size_bytes > size_bytes_max {
-            return Err(Error::Reader(unexpected("a disk over the limit was opened")));
+        let format = match expected {
+            Expected::Disk(format) => format,
+            Expected::Archive => FormatName::Qcow2,
+        };
+        if opened.size_bytes > size_bytes_max || opened.format != format.as_str() {
+            return Err(Error::Reader(unexpected("not what was asked for was opened")));
         }
         Ok(Self { opened, reader: Mutex::new(reader), extents: Mutex::default() })
     }
@@ -107,12 +119,19 @@ impl ConfinedDisk {
         self.extents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Short runs are refused: a walk over them would take for ever.
+    fn may_be(&self, position: u64, length_bytes: u64) -> bool {
+        let left = self.opened.size_bytes - position;
+        (1..=left).contains(&length_bytes)
+            && (length_bytes == left || (position + length_bytes).is_multiple_of(SECTOR_BYTES))
+    }
+
     fn ask_extents(&self, offset: u64) -> calotype_disk::Result<Vec<(u64, Extent)>> {
         let mut reader = self.reader();
         let asked = reader.call(|channel| channel.ask(Word::Extents, offset, 0));
-        let answer = match asked.map_err(ended)? {
+        let answer = match asked.map_err(|error| reader.ended(error))? {
             Answer::Done(message) => message,
-            Answer::Failed(error) => return Err(error),
+            Answer::Failed(error) => return Err(reader.blame(error)),
         };
         let bytes = reader.channel.read_all(answer, EXTENTS_MAX * size_of::<RawExtent>());
         let bytes = bytes.map_err(ended)?;
@@ -124,7 +143,7 @@ impl ConfinedDisk {
             let kind = EXTENT_KINDS.get(run.kind.get() as usize).copied();
             let length_bytes = run.length_bytes.get();
             match kind {
-                Some(kind) if (1..=self.opened.size_bytes - position).contains(&length_bytes) => {
+                Some(kind) if self.may_be(position, length_bytes) => {
                     extents.push((position, Extent { length_bytes, kind }));
                     position += length_bytes;
                 }
@@ -150,12 +169,13 @@ impl Disk for ConfinedDisk {
         for piece in buf.chunks_mut(PIECE_BYTES_MAX) {
             let length = piece.len();
             let asked = reader.call(|channel| channel.ask(Word::Read, offset, length));
-            match asked.map_err(ended)? {
+            match asked.map_err(|error| reader.ended(error))? {
                 Answer::Done(message) if message.length == length => {
-                    reader.channel.read(piece).map_err(ended)?;
+                    let read = reader.channel.read(piece);
+                    read.map_err(|error| reader.ended(error))?;
                 }
                 Answer::Done(_) => return Err(ended(unexpected("an answer of a wrong length"))),
-                Answer::Failed(error) => return Err(error),
+                Answer::Failed(error) => return Err(reader.blame(error)),
             }
             offset += length as u64;
         }
@@ -187,6 +207,11 @@ fn find(extents: &[(u64, Extent)], offset: u64) -> Option<Extent> {
     };
     (passed < extent.length_bytes)
         .then(|| Extent { length_bytes: extent.length_bytes - passed, kind })
+}
+
+fn over_the_limits() -> calotype_disk::Error {
+    let why = "it cannot be read within the limits of memory and processor time";
+    calotype_disk::Error::new(ErrorKind::Corrupt, why)
 }
 
 fn ended(error: io::Error) -> calotype_disk::Error {
@@ -227,6 +252,9 @@ impl Reader {
     fn call(&mut self, ask: impl FnOnce(&mut Channel) -> io::Result<()>) -> io::Result<Answer> {
         ask(&mut self.channel)?;
         loop {
+            if (self.cancelled)() {
+                return Err(io::Error::from(io::ErrorKind::Interrupted));
+            }
             let message = self.channel.receive()?;
             match message.word {
                 Word::Done => return Ok(Answer::Done(message)),
@@ -245,9 +273,6 @@ impl Reader {
     }
 
     fn bring(&mut self, message: Message) -> io::Result<()> {
-        if (self.cancelled)() {
-            return Err(io::Error::from(io::ErrorKind::Interrupted));
-        }
         let Message { length, offset, .. } = message;
         let inside = length as u64 <= self.source.length_bytes().saturating_sub(offset);
         if length > PIECE_BYTES_MAX || !inside {
@@ -275,9 +300,44 @@ impl Reader {
         self.channel.say(Word::Done, &bytes)
     }
 
-    /// Why a call failed, which is not for the file to answer for unless it made the reader fail.
+    /// Why the file was not opened.
     fn failed(&mut self, error: io::Error) -> Error {
-        if (self.cancelled)() { Error::Cancelled } else { Error::Reader(error) }
+        if (self.cancelled)() {
+            Error::Cancelled
+        } else if self.was_stopped() {
+            Error::Refused(over_the_limits())
+        } else {
+            Error::Reader(error)
+        }
+    }
+
+    /// Why a disk that was opened could not be read any more.
+    fn ended(&mut self, error: io::Error) -> calotype_disk::Error {
+        if self.was_stopped() { over_the_limits() } else { ended(error) }
+    }
+
+    /// A failure that the storage of the file has no part in is the file's, and is so next time.
+    fn blame(&self, error: calotype_disk::Error) -> calotype_disk::Error {
+        if error.kind() == ErrorKind::Io && !self.source_failed {
+            return calotype_disk::Error::new(ErrorKind::Corrupt, error.to_string());
+        }
+        error
+    }
+
+    /// Whether a limit ended the reader, or a mistake of its own that the file brought about.
+    fn was_stopped(&mut self) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < STOPPED_WAIT_MAX {
+            match self.process.try_wait() {
+                Ok(Some(status)) => {
+                    return status.signal().is_some() || status.code() == Some(PANICKED);
+                }
+                // Its socket is closed before it is seen to have ended.
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                Err(_) => return false,
+            }
+        }
+        false
     }
 }
 

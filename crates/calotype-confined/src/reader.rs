@@ -27,8 +27,8 @@ pub fn run() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let channel = Arc::new(Mutex::new(Channel(socket)));
     let order = receive_order(&channel)?;
-    let bytes = order.file_bytes.saturating_add(order.virtual_size_bytes_max);
-    let confinement = confine(READER_CPU_SECONDS + bytes / READER_BYTES_PER_CPU_SECOND)?;
+    let cpu_seconds_max = READER_CPU_SECONDS + order.file_bytes / READER_BYTES_PER_CPU_SECOND;
+    let confinement = confine(cpu_seconds_max)?;
     let file = Served {
         channel: Arc::clone(&channel),
         length_bytes: order.file_bytes,

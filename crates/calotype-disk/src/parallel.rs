@@ -18,7 +18,8 @@ pub(crate) fn for_each<P: Send, S>(
     if pieces.is_empty() {
         return Ok(());
     }
-    let helpers = (pieces.len() / PIECES_PER_CORE_MIN).min(cores()).saturating_sub(1);
+    let helpers =
+        (pieces.len() / PIECES_PER_CORE_MIN).min(cores()).saturating_sub(1).min(HELPERS_MAX);
     let queue = Mutex::new(Queue { pieces: pieces.into_iter(), failed: None });
     let take = || {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +44,7 @@ pub(crate) fn for_each<P: Send, S>(
     thread::scope(|scope| {
         for _ in 0..helpers {
             // Where no thread is to be had, this one does it all.
-            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+            if thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, run).is_err() {
                 break;
             }
         }
@@ -59,6 +60,10 @@ struct Queue<P> {
 }
 
 /// Asked once: the answer is looked up in files.
+/// More helpers than this read no faster, and each has a stack.
+const HELPERS_MAX: usize = 15;
+const STACK_BYTES: usize = 256 << 10;
+
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
