@@ -84,7 +84,9 @@ impl Client {
             .resolve(&name, address)
             .resolve(&objects, address)
             .no_proxy()
-            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(REQUEST_TIMEOUT)
+            // Between two pieces of an answer, which may be a whole disk.
+            .read_timeout(REQUEST_TIMEOUT)
             .build()?;
         let fingerprint = key.public_key().fingerprint();
         Ok(Self {
@@ -146,6 +148,7 @@ impl Client {
         let headers = sign::sign(&self.key, &self.key_id, &method, target, &self.host, body, now)?;
         let url = format!("https://{}{target}", self.host);
         let request = self.http.request(method, url).headers(headers).body(body.to_vec());
+        let request = request.timeout(REQUEST_TIMEOUT);
         let response = request.send().await.with_context(|| {
             format!("the region at {} does not answer: is `calotype serve` running?", self.host)
         })?;

@@ -141,26 +141,26 @@ impl Objects<'_> {
         self.client.object_request(Method::POST, target, Some(&commit)).await.map(drop)
     }
 
-    /// Downloads an object into a new file.
+    /// Downloads an object into a file.
     pub async fn download(
         &self,
         object: &str,
-        file: &Path,
+        target: std::fs::File,
         progress: impl Fn(u64, u64),
     ) -> anyhow::Result<()> {
-        let writing = || format!("cannot write {}", file.display());
-        let mut target = File::create_new(file).await.with_context(writing)?;
+        let writing = "cannot write the file";
+        let mut target = File::from_std(target);
         let mut answer =
             self.client.object_request(Method::GET, &self.target('o', object), None).await?;
         let size_bytes = answer.content_length().context("an object without a length")?;
         let mut received_bytes = 0;
         while let Some(bytes) = answer.chunk().await? {
-            target.write_all(&bytes).await.with_context(writing)?;
+            target.write_all(&bytes).await.context(writing)?;
             received_bytes += bytes.len() as u64;
             progress(received_bytes, size_bytes);
         }
         anyhow::ensure!(received_bytes == size_bytes, "the object ended early: try again");
-        target.sync_all().await.with_context(writing)
+        target.sync_all().await.context(writing)
     }
 
     /// Deletes an object; one that is not there is no error.

@@ -1,5 +1,6 @@
 //! `calotype image import` and `export`: the whole way of a file into the region, and out of it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -9,7 +10,7 @@ use calotype_store::FileSource;
 use serde_json::{Value, json};
 
 use super::find;
-use crate::client::Client;
+use crate::client::{Client, Objects};
 use crate::render;
 
 /// Arguments of `calotype image import`.
@@ -95,40 +96,45 @@ pub async fn export(client: &Client, arguments: ExportArguments) -> anyhow::Resu
     }
     let image = find(client, &image).await?;
     let objects = client.objects().await?;
+    // A file of that name is whole: until then it has another, which is ours alone.
+    let partial = file.with_added_extension("partial");
+    let target = File::create_new(&partial).with_context(|| {
+        format!("cannot make {}: is another export writing it?", partial.display())
+    })?;
     let object = object_name();
     let mut details = objects.place(&object);
     details["destinationType"] = "objectStorageTuple".into();
     details["exportFormat"] = format.into();
-    let target = format!("/20160918/images/{}/actions/export", image.id);
-    let answer = client.post::<Image>(&target, &details).await?;
-    wait(client, "exporting", answer.work_request.as_ref()).await?;
-    let downloaded = download(&objects, &object, &file).await;
-    objects.delete(&object).await?;
-    downloaded
-}
-
-/// A file of that name is whole: until then it has another.
-async fn download(
-    objects: &crate::client::Objects<'_>,
-    object: &str,
-    file: &Path,
-) -> anyhow::Result<()> {
-    let partial = file.with_added_extension("partial");
-    let bar = render::bytes_progress("downloading", 0);
-    let downloaded = objects.download(object, &partial, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
-    let moved = match downloaded.await {
-        Ok(()) => std::fs::rename(&partial, file)
-            .with_context(|| format!("cannot write {}", file.display())),
+    let exported = export_to(client, &image, &details).await;
+    let downloaded = match exported {
+        Ok(()) => download(&objects, &object, target).await,
         Err(error) => Err(error),
     };
+    let moved = downloaded.and_then(|()| {
+        std::fs::rename(&partial, &file).with_context(|| format!("cannot write {}", file.display()))
+    });
     if moved.is_err() {
         let _ = std::fs::remove_file(&partial);
     }
-    bar.finish_and_clear();
+    objects.delete(&object).await?;
     moved
+}
+
+async fn export_to(client: &Client, image: &Image, details: &Value) -> anyhow::Result<()> {
+    let target = format!("/20160918/images/{}/actions/export", image.id);
+    let answer = client.post::<Image>(&target, details).await?;
+    wait(client, "exporting", answer.work_request.as_ref()).await
+}
+
+async fn download(objects: &Objects<'_>, object: &str, target: File) -> anyhow::Result<()> {
+    let bar = render::bytes_progress("downloading", 0);
+    let downloaded = objects.download(object, target, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    let downloaded = downloaded.await;
+    bar.finish_and_clear();
+    downloaded
 }
 
 async fn wait(
