@@ -23,10 +23,17 @@ const WORK_REQUESTS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How long a pre-authenticated request is listed after it has expired.
 const PREAUTHENTICATED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Whether something was deleted of which the space was not given back at once: to look through the whole store
+/// Whether something was deleted, or half stored, of which the space was not given back at once: to look through the whole store
 /// for every object that is deleted would cost more than it gives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Litter(AtomicBool);
+
+impl Default for Litter {
+    /// Nobody knows what was there before the region was opened.
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
 
 impl Litter {
     /// Something was.

@@ -629,6 +629,20 @@ async fn a_second_capture_of_the_same_instance_is_refused_meanwhile() {
     assert_eq!(refused.status(), 409);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_image_more_than_the_limit_is_refused() {
+    let (mut stage, id) = Stage::with_instance().await;
+    stage.config.images.custom_image_count = 1;
+    stage.restart().await.unwrap();
+    let details = CreateImageDetails::from_instance(stage.region().tenancy.clone(), id);
+    // Platform images do not count.
+    let first = Capture::prepare(&stage.context(), details.clone()).await.unwrap();
+    stage.region().db.apply(Batch::new().insert(&first.image.value)).await.unwrap();
+    let refused = Capture::prepare(&stage.context(), details).await.err().unwrap();
+    assert_eq!(refused.status(), 400);
+    assert!(refused.message.contains("service limits were exceeded: custom-image-count"));
+}
+
 /// The process that guards a freeze; no test.
 #[tokio::test]
 #[ignore = "run by other tests, as a process of its own"]

@@ -202,8 +202,8 @@ pub(super) async fn receive_part(
     let region = &context.region;
     let md5 = receive::content_md5(request.header("content-md5")?)?;
     let body = request.upload()?;
-    let received =
-        receive::receive(&region.store, &region.uploads, body, PUT_BYTES_MAX, md5).await?;
+    let received = receive::receive(&region.store, &region.uploads, body, PUT_BYTES_MAX, md5).await;
+    let received = received.inspect_err(|_| region.litter.note())?;
     let part = record_part(region, &upload.upload_id, number, &received).await?;
     Ok(Reply::no_content()
         .status(StatusCode::OK)
@@ -294,7 +294,7 @@ pub(super) async fn commit_upload(
     // They go from one document to another.
     let kept = record::keep(&region.store, &new.segments);
     let kept = kept.ok_or_else(|| not_found(&upload.upload_id))?;
-    let also = || all.iter().fold(Batch::new().delete(upload), Batch::delete);
+    let also = || end_upload(Batch::new(), upload, &all);
     let written = write::write(region, &new, conditions, Timestamp::now(), also).await;
     drop(kept);
     match written {
@@ -310,6 +310,16 @@ pub(super) async fn commit_upload(
             written
         }
     }
+}
+
+/// Adds to `batch` that the upload and all its parts go; it meets a conflict if one more has come.
+fn end_upload(
+    batch: Batch,
+    upload: &Versioned<UploadRecord>,
+    parts: &[Versioned<PartRecord>],
+) -> Batch {
+    let batch = parts.iter().fold(batch.delete(upload), Batch::delete);
+    batch.require_none::<PartRecord>(&upload.upload_id)
 }
 
 /// The object that an upload becomes.
@@ -382,7 +392,7 @@ pub(super) async fn abort_upload(
 ) -> Result<(), ApiError> {
     for _ in 0..ATTEMPTS_MAX {
         let parts = parts(region, &upload.upload_id).await?;
-        let batch = parts.iter().fold(Batch::new().delete(&upload), Batch::delete);
+        let batch = end_upload(Batch::new(), &upload, &parts);
         match region.db.apply(batch).await {
             Ok(()) => {
                 region.litter.note();

@@ -37,6 +37,8 @@ use write::Conditions;
 pub const PUT_BYTES_MAX: u64 = 50 << 30;
 /// Bytes of an object, whatever it was made of.
 pub const OBJECT_BYTES_MAX: u64 = 10 << 40;
+/// How often an object is looked up that is written anew all the time.
+const OPENINGS_MAX: usize = 16;
 /// Bytes of an object's name.
 const NAME_BYTES_MAX: usize = 1024;
 
@@ -80,10 +82,14 @@ pub async fn open(
     name: &str,
 ) -> Result<(Versioned<ObjectRecord>, ObjectSource), ApiError> {
     let not_found = || ApiError::object_not_found(name, bucket);
-    let object = write::existing(region, bucket, name).await?.ok_or_else(not_found)?;
-    let segments = object.segments(&region.db).await?.ok_or_else(not_found)?;
-    let source = ObjectSource::open(&region.store, &segments).ok_or_else(not_found)?;
-    Ok((object, source))
+    for _ in 0..OPENINGS_MAX {
+        let object = write::existing(region, bucket, name).await?.ok_or_else(not_found)?;
+        // Without them it was written anew since it was looked up.
+        let Some(segments) = object.segments(&region.db).await? else { continue };
+        let Some(source) = ObjectSource::open(&region.store, &segments) else { continue };
+        return Ok((object, source));
+    }
+    Err(not_found())
 }
 
 /// `PutObject`.
@@ -107,7 +113,8 @@ pub(super) async fn put_into(
     let md5 = receive::content_md5(request.header("content-md5")?)?;
     let upload = request.upload()?;
     let received =
-        receive::receive(&region.store, &region.uploads, upload, PUT_BYTES_MAX, md5).await?;
+        receive::receive(&region.store, &region.uploads, upload, PUT_BYTES_MAX, md5).await;
+    let received = received.inspect_err(|_| region.litter.note())?;
     let md5 = received.md5.map(|md5| BASE64.encode(&md5));
     let segments = vec![received.segment()];
     let new = NewObject { bucket, name, segments, md5: md5.clone(), attributes };

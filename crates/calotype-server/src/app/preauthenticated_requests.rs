@@ -155,7 +155,9 @@ pub async fn create(context: Context, request: Request) -> Result<Reply, ApiErro
         time_created: record.time_created.into(),
         time_expires: record.time_expires.into(),
     })?;
-    context.commit(Batch::new().require(&bucket).insert(&record), reply).await
+    // Not remembered for a repeated request: the secret is shown once, and not kept.
+    context.region.db.apply(Batch::new().require(&bucket).insert(&record)).await?;
+    Ok(reply)
 }
 
 fn check(

@@ -59,7 +59,7 @@ where
 }
 
 /// Whether it is the disk's own fault, and will be whenever it is read again.
-fn is_damaged(error: &Error) -> bool {
+pub(super) fn is_damaged(error: &Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<calotype_disk::Error>() {

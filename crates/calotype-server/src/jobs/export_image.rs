@@ -16,7 +16,9 @@
 //! the work request says why.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{ExportFormat, ImageState};
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
@@ -25,6 +27,7 @@ use calotype_store::{ManifestId, Progress as _, StoredDisk};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::commit::is_damaged;
 use super::follow::{Follow, follow};
 use super::records::image;
 use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, resource, seed};
@@ -129,9 +132,30 @@ async fn write_parts(context: &mut Context) -> Result<(), StepError> {
     drop(given_up);
     match written {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if told(&error).is_some() || is_damaged(&error) => {
+            let text = super::step::chain(&error);
+            tracing::error!(error = %text, "an image cannot be exported");
+            let unwritten = format!("The image cannot be exported: {text}");
+            let other = || ApiError::new(ErrorCode::InvalidParameter, unwritten);
+            Err(StepError::Fail(told(&error).unwrap_or_else(other)))
+        }
         Ok(Err(error)) => Err(StepError::retry("The object could not be written", &error)),
         Err(error) => Err(StepError::retry("The object could not be written", &error)),
     }
+}
+
+/// What the caller can do something about, such as a full disk.
+fn told(error: &Error) -> Option<ApiError> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let within = within.and_then(|error| error.downcast_ref::<ApiError>());
+        if let Some(told) = error.downcast_ref::<ApiError>().or(within) {
+            return (told.code == ErrorCode::LimitExceeded).then(|| told.clone());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 type Planner = Box<dyn FnOnce(&dyn Disk) -> calotype_disk::Result<Box<dyn Export>> + Send>;
@@ -219,11 +243,13 @@ async fn release(context: &mut Context) -> Result<(), StepError> {
 struct Followed {
     disk: Arc<StoredDisk>,
     follow: Follow,
+    /// How far it was read.
+    reached_bytes: AtomicU64,
 }
 
 impl Followed {
     fn open(region: &Region, manifest: ManifestId, follow: Follow) -> RegionResult<Self> {
-        Ok(Self { disk: region.store.disk(manifest)?, follow })
+        Ok(Self { disk: region.store.disk(manifest)?, follow, reached_bytes: AtomicU64::new(0) })
     }
 }
 
@@ -238,8 +264,10 @@ impl Disk for Followed {
             return Err(calotype_disk::Error::new(calotype_disk::ErrorKind::Io, given_up));
         }
         self.disk.read_at(offset, buf)?;
-        // Disks are read in their order.
-        self.follow.advance(offset + buf.len() as u64, self.size_bytes());
+        // Read in its order, by several threads.
+        let end = offset + buf.len() as u64;
+        let reached = self.reached_bytes.fetch_max(end, Ordering::Relaxed).max(end);
+        self.follow.advance(reached, self.size_bytes());
         Ok(())
     }
 

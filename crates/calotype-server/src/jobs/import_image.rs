@@ -20,7 +20,7 @@ use calotype_api::images::ImageState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
 use calotype_confined::{ConfinedDisk, Expected};
-use calotype_disk::{Disk, FormatName, Padded, SECTOR_BYTES};
+use calotype_disk::{Disk, FormatName, Packing, Padded, SECTOR_BYTES, Source as _};
 use calotype_store::ManifestId;
 use serde::{Deserialize, Serialize};
 
@@ -137,9 +137,7 @@ async fn open(
     let settings = &region.config.images;
     let source = source.read_ahead(tokio::runtime::Handle::current());
     let request = calotype_confined::Request {
-        reader: settings
-            .disk_reader()
-            .map_err(|error| StepError::fail("The file could not be opened", &error))?,
+        reader: settings.disk_reader(),
         source: Box::new(source),
         expected: context.state.expected,
         virtual_size_bytes_max: settings.import_size_bytes_max(),
@@ -171,6 +169,13 @@ fn same_disk(
     source: &ObjectSource,
     size_bytes: u64,
 ) -> Option<(ManifestId, calotype_store::Kept)> {
+    let mut first = [0; 16];
+    let length = usize::try_from(source.length_bytes()).unwrap_or(first.len()).min(first.len());
+    source.read_at(0, &mut first[..length]).ok()?;
+    // The disk is what such a file unpacks to, whatever their sizes.
+    if Packing::of(&first).is_some() {
+        return None;
+    }
     let segments = source.segments();
     let [segment] = segments.as_slice() else { return None };
     let disk = region.store.disk(segment.manifest).ok()?;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::import::is_unknown;
 use super::preset;
-use crate::app::shapes;
+use crate::app::{measured, shapes};
 use crate::records::{ImageCapabilities, ImageRecord};
 
 /// The version of the file's form.
@@ -51,20 +51,17 @@ pub(crate) fn describe(image: &mut ImageRecord, archive: &ImageMetadata) -> Resu
     if is_unknown(&resource.operating_system)
         && let Some(system) = named(&archive.operating_system)
     {
-        resource.operating_system = system;
+        resource.operating_system = measured("operatingSystem", system)?;
         if is_unknown(&resource.operating_system_version)
             && let Some(version) = named(&archive.operating_system_version)
         {
-            resource.operating_system_version = version;
+            resource.operating_system_version = measured("operatingSystemVersion", version)?;
         }
     }
     let listed = &archive.additional_metadata.shape_compatibilities;
     let known = shapes::all_names();
-    let named: Vec<String> = listed
-        .iter()
-        .map(|shape| shape.internal_shape_name.clone())
-        .filter(|name| known.contains(name))
-        .collect();
+    let is_listed = |name: &String| listed.iter().any(|shape| shape.internal_shape_name == *name);
+    let named: Vec<String> = known.into_iter().filter(is_listed).collect();
     // An archive that names none of the shapes here is as good as one that names none.
     if !named.is_empty() {
         image.compatible_shapes = named;

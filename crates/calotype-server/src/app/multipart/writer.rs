@@ -117,7 +117,7 @@ impl ObjectWriter {
         let kept = kept.ok_or_else(|| super::not_found(&self.upload_id))?;
         let any = Conditions::default();
         let (object, batch) = write::prepare(&self.region, &new, &any, Timestamp::now()).await?;
-        let batch = parts.iter().fold(batch.delete(&upload), Batch::delete);
+        let batch = super::end_upload(batch, &upload, &parts);
         Ok(Some((object.value, batch, kept)))
     }
 
