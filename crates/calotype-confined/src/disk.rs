@@ -100,7 +100,7 @@ impl ConfinedDisk {
             Expected::Disk(format) => format,
             Expected::Archive => FormatName::Qcow2,
         };
-        if opened.size_bytes > size_bytes_max || opened.format != format.as_str() {
+        if opened.size_bytes > size_bytes_max || opened.format != format {
             return Err(Error::Reader(unexpected("not what was asked for was opened")));
         }
         Ok(Self { opened, reader: Mutex::new(reader), extents: Mutex::default() })

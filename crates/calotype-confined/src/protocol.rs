@@ -9,7 +9,7 @@
 //! The service asks, and waits for the answer. Meanwhile the reader asks for bytes of the file, any
 //! number of times; so one socket is enough, and neither side needs a thread to listen.
 
-use calotype_disk::{Error, ErrorKind, ExtentKind};
+use calotype_disk::{Error, ErrorKind, ExtentKind, FormatName};
 use serde::{Deserialize, Serialize};
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -65,8 +65,8 @@ pub(crate) struct Order {
 /// A file that was opened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Opened {
-    /// Its format, `QCOW2` for example; for an archive that of the disk in it.
-    pub format: String,
+    /// Its format; for an archive that of the disk in it.
+    pub format: FormatName,
     /// The size of the virtual disk.
     pub size_bytes: u64,
     /// What an archive says of its image.

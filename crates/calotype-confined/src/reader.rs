@@ -74,8 +74,7 @@ fn open(
             (FormatName::Qcow2, archive.disk, Some(archive.metadata))
         }
     };
-    let opened =
-        Opened { format: format.to_string(), size_bytes: disk.size_bytes(), metadata, confinement };
+    let opened = Opened { format, size_bytes: disk.size_bytes(), metadata, confinement };
     Ok((opened, disk))
 }
 

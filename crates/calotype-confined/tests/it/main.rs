@@ -91,7 +91,7 @@ fn reads_every_byte_that_qemu_wrote() {
     qemu_img(&["convert", "-c", "-f", "raw", "-O", "qcow2", text(&raw), text(&qcow2)]);
 
     let disk = open(fs::read(&qcow2).unwrap(), FormatName::Qcow2).unwrap();
-    assert_eq!(disk.opened().format, "QCOW2");
+    assert_eq!(disk.opened().format, FormatName::Qcow2);
     assert_eq!(disk.size_bytes(), bytes.len() as u64);
     let mut read = vec![1; bytes.len()];
     disk.read_at(0, &mut read).unwrap();

@@ -223,10 +223,7 @@ async fn new_image(
     size_bytes: u64,
 ) -> Result<ImageRecord, ApiError> {
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
-    let display_name = match details.display_name {
-        Some(name) => usable_name(context, name).await?,
-        None => format!("image{}", context.now.strftime("%Y%m%d%H%M%S")),
-    };
+    let display_name = named_or_dated(context, details.display_name).await?;
     // An omitted launch mode keeps the options the base really has; a given one, even the same,
     // resets them to its preset. That is what OCI does.
     let (launch_mode, launch_options) = match details.launch_mode {
@@ -298,6 +295,22 @@ pub fn preset(mode: LaunchMode) -> LaunchOptions {
 fn keep_firmware(mut options: LaunchOptions, base: &LaunchOptions) -> LaunchOptions {
     options.firmware = base.firmware.or(options.firmware);
     options
+}
+
+/// The name that was asked for, or the time, as OCI does it.
+async fn named_or_dated(context: &Context, name: Option<DisplayName>) -> Result<String, ApiError> {
+    match name {
+        Some(name) => usable_name(context, name).await,
+        None => Ok(format!("image{}", context.now.strftime("%Y%m%d%H%M%S"))),
+    }
+}
+
+/// An import's or export's answer for a place that is not there.
+fn in_words_of_oci(error: ApiError, words: &str) -> ApiError {
+    if error.status().as_u16() == 404 {
+        return ApiError::new(ErrorCode::InvalidParameter, words);
+    }
+    error
 }
 
 /// A name that no platform image has.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use calotype_api::ErrorCode;
 use calotype_api::error::ApiError;
 use calotype_api::images::ImageState;
+use calotype_api::ocid::Ocid;
 use calotype_disk::Disk;
 use calotype_store::{Committed, ErrorKind, ManifestId, PartialId};
 
 use super::follow::follow;
+use super::records::image;
 use super::{StepContext, StepError, Workflow};
+use crate::db::Batch;
 use crate::error::{Error, Result};
 use crate::records::ImageRecord;
 use crate::region::Region;
@@ -115,5 +118,31 @@ pub(super) async fn publish(
     image.resource.lifecycle_state = ImageState::Available;
     image.resource.size_in_mbs = Some(image.size_bytes.div_ceil(BYTES_PER_MIB));
     image.resource.billable_size_in_gbs = Some(stored.div_ceil(BYTES_PER_GIB).max(1));
+    Ok(())
+}
+
+/// The last step of a workflow that makes one image and nothing else.
+pub(super) async fn publish_alone<W>(
+    context: &mut StepContext<W>,
+    id: Ocid,
+) -> Result<(), StepError>
+where
+    W: Workflow<Environment = Arc<Region>>,
+{
+    let region = Arc::clone(&context.environment);
+    let mut image = image(&region, &id).await?;
+    publish(&region, &mut image.value).await?;
+    context.write(Batch::new().replace(&image));
+    Ok(())
+}
+
+/// Undoes it: the image is DELETED.
+pub(super) async fn discard<W>(context: &mut StepContext<W>, id: Ocid) -> Result<(), StepError>
+where
+    W: Workflow<Environment = Arc<Region>>,
+{
+    let mut image = image(&context.environment, &id).await?;
+    image.value.resource.lifecycle_state = ImageState::Deleted;
+    context.write(Batch::new().replace(&image));
     Ok(())
 }

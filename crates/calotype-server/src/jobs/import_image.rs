@@ -16,7 +16,6 @@
 use std::sync::Arc;
 
 use calotype_api::error::{ApiError, ErrorCode};
-use calotype_api::images::ImageState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
 use calotype_confined::{ConfinedDisk, Expected};
@@ -78,7 +77,10 @@ impl Workflow for ImportImage {
             name: "reserve",
             weight: 1,
             run: |_| Box::pin(async { Ok(()) }),
-            undo: Some(|context| Box::pin(discard(context))),
+            undo: Some(|context| {
+                let id = context.state.image_id.clone();
+                Box::pin(commit::discard(context, id))
+            }),
         },
         Step {
             name: "read",
@@ -86,7 +88,15 @@ impl Workflow for ImportImage {
             run: |context| Box::pin(read(context)),
             undo: Some(|context| Box::pin(commit::forget(context))),
         },
-        Step { name: "publish", weight: 4, run: |context| Box::pin(publish(context)), undo: None },
+        Step {
+            name: "publish",
+            weight: 4,
+            run: |context| {
+                let id = context.state.image_id.clone();
+                Box::pin(commit::publish_alone(context, id))
+            },
+            undo: None,
+        },
     ];
 }
 
@@ -105,12 +115,16 @@ async fn read(context: &mut Context) -> Result<(), StepError> {
     let (watch, _given_up) = follow(context.progress_handle());
     let disk = open(context, &region, source.clone(), watch).await?;
     let opened = disk.opened().clone();
+    if opened.size_bytes == 0 {
+        let empty = "The file cannot be imported: its disk has no bytes";
+        return Err(StepError::Fail(ApiError::new(ErrorCode::InvalidParameter, empty)));
+    }
     let mut image = image(&region, &context.state.image_id).await?;
     if let Some(metadata) = &opened.metadata {
         archive::describe(&mut image.value, metadata)?;
     }
     context.log(format!("{} disk of {} bytes", opened.format, opened.size_bytes));
-    if opened.format == FormatName::Raw.as_str()
+    if opened.format == FormatName::Raw
         && let Some((manifest, _kept)) = same_disk(&region, &source, opened.size_bytes)
     {
         image.value.manifest = Some(manifest);
@@ -182,19 +196,4 @@ fn same_disk(
     let whole = disk.size_bytes() == size_bytes && segment.size_bytes == size_bytes;
     let kept = region.store.keep(segment.manifest).ok()?;
     (whole && size_bytes.is_multiple_of(SECTOR_BYTES)).then_some((segment.manifest, kept))
-}
-
-async fn publish(context: &mut Context) -> Result<(), StepError> {
-    let region = Arc::clone(&context.environment);
-    let mut image = image(&region, &context.state.image_id).await?;
-    commit::publish(&region, &mut image.value).await?;
-    context.write(Batch::new().replace(&image));
-    Ok(())
-}
-
-async fn discard(context: &mut Context) -> Result<(), StepError> {
-    let mut image = image(&context.environment, &context.state.image_id).await?;
-    image.value.resource.lifecycle_state = ImageState::Deleted;
-    context.write(Batch::new().replace(&image));
-    Ok(())
 }

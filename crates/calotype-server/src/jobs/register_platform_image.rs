@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use calotype_api::images::ImageState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
 use calotype_disk::Disk;
@@ -50,7 +49,10 @@ impl Workflow for RegisterPlatformImage {
             name: "reserve",
             weight: 1,
             run: |_| Box::pin(async { Ok(()) }),
-            undo: Some(|context| Box::pin(discard(context))),
+            undo: Some(|context| {
+                let id = context.state.image_id.clone();
+                Box::pin(commit::discard(context, id))
+            }),
         },
         Step {
             name: "commit",
@@ -58,7 +60,15 @@ impl Workflow for RegisterPlatformImage {
             run: |context| Box::pin(read(context)),
             undo: Some(|context| Box::pin(commit::forget(context))),
         },
-        Step { name: "publish", weight: 4, run: |context| Box::pin(publish(context)), undo: None },
+        Step {
+            name: "publish",
+            weight: 4,
+            run: |context| {
+                let id = context.state.image_id.clone();
+                Box::pin(commit::publish_alone(context, id))
+            },
+            undo: None,
+        },
     ];
 }
 
@@ -78,19 +88,4 @@ async fn read(context: &mut Context) -> Result<(), StepError> {
     context.log(commit::summary(&committed));
     // The image is a root of collection before the commit stops protecting what it wrote.
     context.save(Batch::new().replace(&image)).await
-}
-
-async fn publish(context: &mut Context) -> Result<(), StepError> {
-    let region = Arc::clone(&context.environment);
-    let mut image = image(&region, &context.state.image_id).await?;
-    commit::publish(&region, &mut image.value).await?;
-    context.write(Batch::new().replace(&image));
-    Ok(())
-}
-
-async fn discard(context: &mut Context) -> Result<(), StepError> {
-    let mut image = image(&context.environment, &context.state.image_id).await?;
-    image.value.resource.lifecycle_state = ImageState::Deleted;
-    context.write(Batch::new().replace(&image));
-    Ok(())
 }

@@ -120,11 +120,20 @@ async fn an_import_of_damage_says_what_is_damaged() {
     let writer = ObjectWriter::begin(stage.region(), "files", "disk.qcow2", none).await.unwrap();
     writer.put_part(1, file).await.unwrap();
     let damaged = writer.commit().await.unwrap();
-    for (object, reason) in [(object, "written anew"), (damaged, "cannot be")] {
+    let none = Attributes::default();
+    let writer = ObjectWriter::begin(stage.region(), "files", "empty", none).await.unwrap();
+    writer.put_part(1, Vec::new()).await.unwrap();
+    let empty = writer.commit().await.unwrap();
+    let imports = [
+        (object, FormatName::Qcow2, "written anew"),
+        (damaged, FormatName::Qcow2, "cannot be"),
+        (empty, FormatName::Raw, "has no bytes"),
+    ];
+    for (object, format, reason) in imports {
         let mut image = platform_image(stage.region());
         image.resource.compartment_id = Some(stage.region().tenancy.clone());
         image.resource.lifecycle_state = ImageState::Importing;
-        let job = ImportImage::new(&image, &object, Expected::Disk(FormatName::Qcow2));
+        let job = ImportImage::new(&image, &object, Expected::Disk(format));
         let (jobs, seed) = (&stage.region().jobs, job.seed(stage.region()));
         let request = jobs.submit(job, seed, Batch::new().insert(&image)).await.unwrap();
         let request = jobs.wait(&request).await.unwrap();

@@ -4,7 +4,7 @@ use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{ExportFormat, ImageState};
 use calotype_api::sources::{ExportDestination, ExportImageDetails};
 
-use super::load;
+use super::{in_words_of_oci, load};
 use crate::app::objects::address::Address;
 use crate::app::preauthenticated_requests::Access;
 use crate::app::{Context, submit_visible};
@@ -12,6 +12,10 @@ use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::export_image::ExportImage;
 use crate::records::ImageRecord;
+
+/// In the words of OCI, which clients look for.
+const NOT_THERE: &str =
+    "Invalid bucketName: Specified namespace or bucket to export image does not exist";
 
 /// `ExportImage`.
 pub async fn export(context: Context, request: Request) -> Result<Reply, ApiError> {
@@ -21,7 +25,7 @@ pub async fn export(context: Context, request: Request) -> Result<Reply, ApiErro
     may_be_exported(&context, &image)?;
     let address = address(&context, details.destination)?;
     let checked = address.check(&context.region, Access::Write, context.now).await;
-    checked.map_err(not_there)?;
+    checked.map_err(|error| in_words_of_oci(error, NOT_THERE))?;
     image.value.resource.lifecycle_state = ImageState::Exporting;
     let format = details.export_format.unwrap_or(ExportFormat::Oci);
     let job = ExportImage::new(&image, &address.bucket, &address.object, format);
@@ -65,19 +69,7 @@ fn address(context: &Context, destination: ExportDestination) -> Result<Address,
             Address::parse(&context.region.config, "destinationUri", &destination_uri)
         }
         ExportDestination::ObjectStorageTuple { namespace_name, bucket_name, object_name } => {
-            let (namespace, bucket, object) = (namespace_name, bucket_name, object_name);
-            Address { namespace, bucket, object, token: None }.checked()
+            Address::named(namespace_name, bucket_name, object_name)
         }
     }
-}
-
-/// In the words of OCI, which clients look for.
-fn not_there(error: ApiError) -> ApiError {
-    if error.status().as_u16() != 404 {
-        return error;
-    }
-    ApiError::new(
-        ErrorCode::InvalidParameter,
-        "Invalid bucketName: Specified namespace or bucket to export image does not exist",
-    )
 }

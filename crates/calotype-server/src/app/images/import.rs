@@ -1,6 +1,6 @@
 //! Import: an object of object storage becomes an image. See [`crate::jobs::import_image`].
 
-use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::error::ApiError;
 use calotype_api::images::{
     CreateImageDetails, Firmware, Image, ImageState, LaunchMode, LaunchOptions, ListingType,
     SourceImageType,
@@ -9,7 +9,7 @@ use calotype_api::sources::{ImageSourceDetails, ImageSourceLocation};
 use calotype_confined::Expected;
 use calotype_disk::FormatName;
 
-use super::{check_count, preset, usable_name};
+use super::{check_count, in_words_of_oci, named_or_dated, preset};
 use crate::app::objects::address::Address;
 use crate::app::{Context, identity, measured, shapes, submit_visible, tags};
 use crate::db::{Batch, Versioned};
@@ -19,6 +19,9 @@ use crate::records::ImageRecord;
 
 /// What is recorded of an operating system that nobody named.
 const UNKNOWN: &str = "Custom";
+
+/// In the words of OCI, which clients look for.
+const NOT_THERE: &str = "Invalid objectName: Specified object or bucket or namespace to import image from does not exist";
 
 /// `CreateImage` from an object.
 pub(super) async fn create(
@@ -35,7 +38,7 @@ pub(super) async fn create(
     let expected = expected(source.source_image_type);
     let address = address(&context, source.location.clone())?;
     let opened = address.open(&context.region, context.now).await;
-    let (object, _) = opened.map_err(not_there)?;
+    let (object, _) = opened.map_err(|error| in_words_of_oci(error, NOT_THERE))?;
     let size_bytes_max = context.region.config.images.import_size_bytes_max();
     if object.size_bytes > size_bytes_max {
         let has = format!("has {} bytes; the limit is {size_bytes_max}", object.size_bytes);
@@ -67,21 +70,9 @@ fn address(context: &Context, location: ImageSourceLocation) -> Result<Address, 
             Address::parse(&context.region.config, "sourceUri", &source_uri)
         }
         ImageSourceLocation::ObjectStorageTuple { namespace_name, bucket_name, object_name } => {
-            let (namespace, bucket, object) = (namespace_name, bucket_name, object_name);
-            Address { namespace, bucket, object, token: None }.checked()
+            Address::named(namespace_name, bucket_name, object_name)
         }
     }
-}
-
-/// In the words of OCI, which clients look for.
-fn not_there(error: ApiError) -> ApiError {
-    if error.status().as_u16() != 404 {
-        return error;
-    }
-    ApiError::new(
-        ErrorCode::InvalidParameter,
-        "Invalid objectName: Specified object or bucket or namespace to import image from does not exist",
-    )
 }
 
 async fn new_image(
@@ -90,10 +81,7 @@ async fn new_image(
     source: ImageSourceDetails,
 ) -> Result<ImageRecord, ApiError> {
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
-    let display_name = match details.display_name {
-        Some(name) => usable_name(context, name).await?,
-        None => format!("image{}", context.now.strftime("%Y%m%d%H%M%S")),
-    };
+    let display_name = named_or_dated(context, details.display_name).await?;
     let named = |field, text: Option<String>| match text {
         Some(text) => measured(field, text),
         None => Ok(UNKNOWN.to_owned()),

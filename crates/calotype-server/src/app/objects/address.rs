@@ -55,6 +55,11 @@ impl Address {
         Self { namespace, bucket, object: object.join("/"), token }.checked()
     }
 
+    /// An object named by its place.
+    pub fn named(namespace: String, bucket: String, object: String) -> Result<Self, ApiError> {
+        Self { namespace, bucket, object, token: None }.checked()
+    }
+
     /// The same, if it can be an object's.
     pub fn checked(self) -> Result<Self, ApiError> {
         check_name(&self.object)?;
