@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use calotype_api::images::Image;
+use calotype_api::ocid::Ocid;
 use calotype_server::app::store::ImageUsage;
 use calotype_server::jobs::capture_image::CAPTURE_TAG;
 use serde_json::json;
@@ -130,12 +131,7 @@ async fn create(client: &Client, arguments: CreateArguments) -> anyhow::Result<(
         details["freeformTags"] = json!({ CAPTURE_TAG: live });
     }
     let created = client.post::<Image>("/20160918/images", &details).await?;
-    if let Some(work_request) = &created.work_request {
-        let bar = render::progress("capturing");
-        #[expect(clippy::cast_sign_loss, reason = "a percentage")]
-        client.wait(work_request, |percent| bar.set_position(percent as u64)).await?;
-        bar.finish_and_clear();
-    }
+    wait(client, "capturing", created.work_request.as_ref()).await?;
     println!("{}", created.body.id);
     Ok(())
 }
@@ -150,4 +146,14 @@ async fn find(client: &Client, name: &str) -> anyhow::Result<Image> {
         1 => Ok(found.remove(0)),
         count => bail!("{count} images are called {name}: say the OCID"),
     }
+}
+
+/// Waits for a work request, if there is one, with a bar.
+async fn wait(client: &Client, what: &str, work_request: Option<&Ocid>) -> anyhow::Result<()> {
+    let Some(work_request) = work_request else { return Ok(()) };
+    let bar = render::progress(what);
+    #[expect(clippy::cast_sign_loss, reason = "a percentage")]
+    client.wait(work_request, |percent| bar.set_position(percent as u64)).await?;
+    bar.finish_and_clear();
+    Ok(())
 }

@@ -9,7 +9,7 @@ use calotype_disk::{FormatName, detect, oci_archive};
 use calotype_store::FileSource;
 use serde_json::{Value, json};
 
-use super::find;
+use super::{find, wait};
 use crate::client::{Client, Objects};
 use crate::render;
 
@@ -135,19 +135,6 @@ async fn download(objects: &Objects<'_>, object: &str, target: File) -> anyhow::
     let downloaded = downloaded.await;
     bar.finish_and_clear();
     downloaded
-}
-
-async fn wait(
-    client: &Client,
-    what: &str,
-    work_request: Option<&calotype_api::ocid::Ocid>,
-) -> anyhow::Result<()> {
-    let Some(work_request) = work_request else { return Ok(()) };
-    let bar = render::progress(what);
-    #[expect(clippy::cast_sign_loss, reason = "a percentage")]
-    client.wait(work_request, |percent| bar.set_position(percent as u64)).await?;
-    bar.finish_and_clear();
-    Ok(())
 }
 
 fn object_name() -> String {
