@@ -21,11 +21,15 @@ macro_rules! handler {
     };
 }
 
+mod attachments;
 mod blockstorage;
 mod calotype;
-mod compute;
+mod consoles;
 mod identity;
+mod images;
+mod instances;
 mod object_storage;
+mod shapes;
 mod virtual_network;
 mod work_requests;
 
@@ -131,9 +135,13 @@ const COMPARTMENT: Parameter = required("compartmentId");
 const SORT_BY: Parameter = one_of("sortBy", &["TIMECREATED", "DISPLAYNAME"]);
 const SORT_ORDER: Parameter = one_of("sortOrder", &["ASC", "DESC"]);
 
-/// The tables of all services, in the order in which requests are matched.
+/// The tables of all resources, in the order in which requests are matched.
 pub static OPERATIONS: &[&[Operation]] = &[
-    compute::OPERATIONS,
+    images::OPERATIONS,
+    shapes::OPERATIONS,
+    instances::OPERATIONS,
+    attachments::OPERATIONS,
+    consoles::OPERATIONS,
     blockstorage::OPERATIONS,
     virtual_network::OPERATIONS,
     identity::OPERATIONS,

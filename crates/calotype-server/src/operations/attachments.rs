@@ -1,0 +1,63 @@
+//! What is attached to instances: boot volumes and VNICs.
+
+use http::Method;
+
+use super::{Body, COMPARTMENT, LIMIT, Operation, PAGE, Service, Target, optional, required};
+use crate::app::{boot_volumes, network};
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "GetBootVolumeAttachment",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/bootVolumeAttachments/{bootVolumeAttachmentId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("VOLUME_ATTACHMENT_READ", Target::Path("bootVolumeAttachmentId"))],
+        handler: handler!(boot_volumes::get_attachment),
+    },
+    Operation {
+        name: "ListBootVolumeAttachments",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/bootVolumeAttachments",
+        query: &[
+            required("availabilityDomain"),
+            COMPARTMENT,
+            LIMIT,
+            PAGE,
+            optional("instanceId"),
+            optional("bootVolumeId"),
+        ],
+        body: Body::None,
+        permissions: &[("VOLUME_ATTACHMENT_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(boot_volumes::list_attachments),
+    },
+    Operation {
+        name: "GetVnicAttachment",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/vnicAttachments/{vnicAttachmentId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("VNIC_ATTACHMENT_READ", Target::Path("vnicAttachmentId"))],
+        handler: handler!(network::get_vnic_attachment),
+    },
+    Operation {
+        name: "ListVnicAttachments",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/vnicAttachments",
+        query: &[
+            optional("availabilityDomain"),
+            COMPARTMENT,
+            optional("instanceId"),
+            LIMIT,
+            PAGE,
+            optional("vnicId"),
+        ],
+        body: Body::None,
+        permissions: &[("VNIC_ATTACHMENT_READ", Target::Query("compartmentId"))],
+        handler: handler!(network::list_vnic_attachments),
+    },
+];
