@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from guest import launch_by_cli
-from region import Refused, wait_until
+from region import Refused, Region, wait_until
 
 # How each format is made of a raw disk, and how QEMU calls it.
 MADE = {
@@ -240,6 +240,37 @@ def test_a_url_that_is_good_for_writing_is_not_for_reading(region, bucket):
         region.oci("compute", "image", "import", "from-object-uri", "-c", region.tenancy,
                    "--uri", secret, "--source-image-type", "QCOW2")
     assert error.value.status in (400, 404)
+
+
+def test_an_image_comes_from_another_tenancy_by_its_pre_authenticated_request(
+        region, namespace, bucket, qcow2):
+    region.oci("compute", "image", "export", "to-object", "--image-id", qcow2.id,
+               "--export-format", "QCOW2", *place(namespace, bucket, "for-others.qcow2"))
+    available_again(region, qcow2.id)
+    url = preauthenticated(
+        region, bucket, "for-others", "ObjectRead", "--object-name", "for-others.qcow2")
+    words = ["compute", "image", "import", "from-object-uri", "--source-image-type", "QCOW2",
+             "--uri", url, "-c"]
+    other = Region("--region", "elsewhere-1")
+    try:
+        other.start()
+        with pytest.raises(Refused) as error:
+            other.oci(*words, other.tenancy)
+        assert "import_hosts" in error.value.message
+        other.stop()
+        settings = other.directory / "region.toml"
+        text = settings.read_text()
+        assert "[images]" not in text
+        settings.write_text(f'''{text}
+[images]
+import_hosts = ["localhost:{region.port}"]
+import_authorities = "{region.authority}"
+''')
+        other.start()
+        image = imported(other, other.oci(*words, other.tenancy)["id"])
+        assert manifest(other, image.id) == manifest(region, qcow2.id)
+    finally:
+        other.close()
 
 
 def test_our_command_brings_files_in_and_out(region, raw, qcow2, tmp_path):

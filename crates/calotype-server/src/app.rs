@@ -68,7 +68,10 @@ impl Context {
     /// `batch` with the answer under the request's retry token.
     pub fn remember(&self, batch: Batch, reply: &Reply) -> Batch {
         match &self.retry {
-            Some(token) => batch.insert(&token.remember(reply, self.now)),
+            Some(token) => {
+                let record = token.remember(&batch, reply, self.now);
+                batch.insert(&record)
+            }
             None => batch,
         }
     }

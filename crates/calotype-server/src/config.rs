@@ -100,6 +100,12 @@ pub struct ImageConfig {
     pub import_size_in_gbs_max: u64,
     /// The largest disk that is exported. OCI's figure is 400.
     pub export_size_in_gbs_max: u64,
+    /// Other hosts from whose URLs images are imported, with a port if it is not 443; `*` stands for one label. So
+    /// images come from another region, or another tenancy, by pre-authenticated request.
+    pub import_hosts: Vec<String>,
+    /// PEM file of certificate authorities that those hosts may be certified by, besides the well-known ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub import_authorities: Option<PathBuf>,
     /// Command line of the process that reads a foreign file; empty = the command that serves the region,
     /// which has a hidden one for it.
     pub disk_reader: Vec<String>,
@@ -111,6 +117,8 @@ impl Default for ImageConfig {
             custom_image_count: 0,
             import_size_in_gbs_max: 400,
             export_size_in_gbs_max: 400,
+            import_hosts: vec!["objectstorage.*.oraclecloud.com".into()],
+            import_authorities: None,
             disk_reader: Vec::new(),
         }
     }

@@ -42,6 +42,7 @@ const READERS_MAX: u32 = 4;
 /// How long a writer waits for its turn before it is told that the catalog fails.
 const TURN_WAIT_MAX: Duration = Duration::from_mins(1);
 
+const STATE: &str = "SELECT state FROM document WHERE kind = $1 AND id = $2";
 const GET: &str = "SELECT body, version FROM document WHERE kind = $1 AND id = $2";
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/db/migrations");
@@ -106,6 +107,12 @@ impl Db {
         let row = sqlx::query(GET).bind(T::KIND).bind(id).fetch_optional(&self.readers).await?;
         row.map(|row| decode::<T>(id, &row.try_get::<String, _>("body")?, row.try_get("version")?))
             .transpose()
+    }
+
+    /// The state of a document of whatever kind, empty if it has none; `None` if there is no such document.
+    pub async fn state(&self, kind: &str, id: &str) -> Result<Option<String>, Error> {
+        let row = sqlx::query(STATE).bind(kind).bind(id).fetch_optional(&self.readers).await?;
+        Ok(row.map(|row| row.try_get("state")).transpose()?)
     }
 
     /// A page of the documents that match.

@@ -4,6 +4,10 @@
 
 use std::sync::Arc;
 
+use calotype_api::images::ImageState;
+use calotype_server::app::platform_images::{self, RegisterPlatformImageDetails};
+use calotype_server::db::{Batch, Versioned};
+use calotype_server::records::ImageRecord;
 use data_encoding::BASE64;
 use http::Method;
 use md5::{Digest as _, Md5};
@@ -424,4 +428,57 @@ async fn many_writers_of_one_name_leave_one_whole_object() {
     assert!((0..8).any(|seed| got == noise(seed, 150_000)));
     stage.collect().await;
     assert_eq!(stage.region().store.usage().manifests, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_token_is_good_for_as_long_as_what_it_made_is_there() {
+    let stage = Stage::start().await;
+    let (buckets, token) = (format!("{}/b", stage.root), [("opc-retry-token", "once")]);
+    let details = json!({"name": "b", "compartmentId": stage.config.tenancy}).to_string();
+    let create = || stage.ask_with(Method::POST, &buckets, details.as_bytes(), &token);
+    let first = create().await.ok();
+    assert_eq!(create().await.ok().json(), first.json());
+    stage.delete(&format!("{buckets}/b")).await.ok();
+    create().await.refused(409, "InvalidatedRetryToken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_has_the_digest_that_its_head_says() {
+    let stage = Stage::with_bucket().await;
+    let sha256 =
+        BASE64.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"abc").as_ref());
+    let digest = [("x-content-sha256", sha256.as_str())];
+    stage.put_with(&stage.object("a"), b"abc", &digest).await.ok();
+    let refused = stage.put_with(&stage.object("a"), b"abd", &digest).await;
+    assert!(refused.refused(400, "InvalidParameter").starts_with("x-content-sha256"));
+    assert_eq!(stage.get(&stage.object("a")).await.ok().body, b"abc");
+    let refused = stage.put_with(&stage.object("a"), b"abc", &[("x-content-sha256", "abc")]).await;
+    refused.refused(400, "InvalidParameter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_being_exported_is_not_deleted() {
+    let stage = Stage::start().await;
+    let region = stage.region();
+    let details = RegisterPlatformImageDetails {
+        file: "disk".into(),
+        display_name: "disk".into(),
+        operating_system: "None".into(),
+        operating_system_version: "0".into(),
+        firmware: calotype_api::images::Firmware::Bios,
+    };
+    let now = jiff::Timestamp::now();
+    let mut image = platform_images::new_record(region, details, 512, now).unwrap();
+    image.resource.compartment_id = Some(region.tenancy.clone());
+    let delete = format!("/20160918/images/{}", image.resource.id);
+    for (state, status) in [(ImageState::Exporting, 409), (ImageState::Available, 204)] {
+        image.resource.lifecycle_state = state;
+        let batch = match region.db.get::<ImageRecord>(image.resource.id.as_str()).await.unwrap() {
+            None => Batch::new().insert(&image),
+            Some(there) => Batch::new().replace(&Versioned { value: image.clone(), ..there }),
+        };
+        region.db.apply(batch).await.unwrap();
+        let answer = stage.delete(&delete).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
 }

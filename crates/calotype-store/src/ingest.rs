@@ -97,10 +97,10 @@ pub(crate) fn commit(
     let base_disk = base.as_ref().map(|base| base as &dyn Disk);
     let begun = work.and_then(|work| begun(core, active.number, work, size_bytes, base_id));
     let position = begun.as_ref().map_or(0, |partial| partial.position);
-    let steps = Steps::of(disk, base_disk, position)?;
+    let steps = Steps::of(disk, base_disk, position, progress)?;
     let total_bytes = match position {
         0 => steps.total_bytes,
-        _ => Steps::of(disk, base_disk, 0)?.total_bytes,
+        _ => Steps::of(disk, base_disk, 0, progress)?.total_bytes,
     };
     let done_bytes = total_bytes.saturating_sub(steps.total_bytes);
     progress.advance(done_bytes, total_bytes);

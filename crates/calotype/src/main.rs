@@ -23,6 +23,9 @@ struct Arguments {
     command: Command,
 }
 
+/// How long threads that block have to end.
+const SHUTDOWN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
 const EXAMPLES: &str = "\
 Examples:
   calotype init                          make a region
@@ -80,7 +83,10 @@ fn main() -> std::process::ExitCode {
             return std::process::ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(arguments)) {
+    let done = runtime.block_on(run(arguments));
+    // What still computes for nobody is not waited for: whatever it had not finished it does again.
+    runtime.shutdown_timeout(SHUTDOWN_TIME_MAX);
+    match done {
         Ok(code) => code,
         Err(error) => {
             render::error(&error);

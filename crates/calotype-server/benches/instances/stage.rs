@@ -24,7 +24,7 @@ use calotype_server::http::Principal;
 use calotype_server::init::{self, Options};
 use calotype_server::jobs::capture_image::{CAPTURE_TAG, CaptureImage};
 use calotype_server::jobs::export_image::ExportImage;
-use calotype_server::jobs::import_image::ImportImage;
+use calotype_server::jobs::import_image::{ImportImage, Origin};
 use calotype_server::jobs::launch_instance::LaunchInstance;
 use calotype_server::jobs::power_instance::{Action, PowerInstance};
 use calotype_server::jobs::register_platform_image::RegisterPlatformImage;
@@ -149,7 +149,7 @@ impl Stage {
         let mut image = platform_images::new_record(region, details, 0, Timestamp::now()).unwrap();
         image.resource.compartment_id = Some(region.tenancy.clone());
         image.resource.lifecycle_state = ImageState::Importing;
-        let job = ImportImage::new(&image, object, expected);
+        let job = ImportImage::new(&image, Origin::of(object), object.etag(), expected);
         self.run(job, Batch::new().insert(&image)).await;
         image.resource.id
     }

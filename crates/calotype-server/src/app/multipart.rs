@@ -133,7 +133,8 @@ pub(super) async fn begin(
     for _ in 0..ATTEMPTS_MAX {
         let namespace = buckets::namespace(region);
         let bucket = buckets::find(region, &namespace, &upload.bucket).await?;
-        match region.db.apply(Batch::new().require(&bucket).insert(&upload)).await {
+        let batch = Batch::new().require(&bucket).insert(&upload);
+        match region.db.apply(conditions.still_permitted(region, batch).await?).await {
             Ok(()) => return Ok(upload),
             Err(error) if error.is_conflict() => {}
             Err(error) => return Err(error.into()),
@@ -200,11 +201,9 @@ pub(super) async fn receive_part(
     }
     attributes::refuse_not_supported(request)?;
     let region = &context.region;
-    let md5 = receive::content_md5(request.header("content-md5")?)?;
-    let body = request.upload()?;
-    let received = receive::receive(&region.store, &region.uploads, body, PUT_BYTES_MAX, md5).await;
-    let received = received.inspect_err(|_| region.litter.note())?;
-    let part = record_part(region, &upload.upload_id, number, &received).await?;
+    let received = receive::receive(region, request, PUT_BYTES_MAX).await?;
+    let conditions = Conditions::of(request)?;
+    let part = record_part(region, &upload.upload_id, number, &received, &conditions).await?;
     Ok(Reply::no_content()
         .status(StatusCode::OK)
         .etag(part.etag())
@@ -217,6 +216,7 @@ async fn record_part(
     upload_id: &str,
     number: u32,
     received: &Received,
+    conditions: &Conditions,
 ) -> Result<Versioned<PartRecord>, ApiError> {
     let record = PartRecord {
         upload_id: upload_id.to_owned(),
@@ -229,6 +229,7 @@ async fn record_part(
         let upload = region.db.get::<UploadRecord>(upload_id).await?;
         // As long as it is in progress, and not only was.
         let batch = Batch::new().require(&upload.ok_or_else(|| not_found(upload_id))?);
+        let batch = conditions.still_permitted(region, batch).await?;
         let existing = region.db.get::<PartRecord>(&part_id(upload_id, number)).await?;
         let (part, batch) = match existing {
             None => {

@@ -20,6 +20,7 @@ use crate::region::Region;
 pub mod address;
 pub mod attributes;
 mod copies;
+pub mod foreign;
 mod listing;
 pub mod receive;
 pub mod record;
@@ -110,11 +111,7 @@ pub(super) async fn put_into(
     // Now, so that a client that would be refused then sends nothing; and again when it is written.
     let existing = write::existing(region, &bucket, &name).await?;
     conditions.check(existing.map(|existing| existing.etag()).as_deref())?;
-    let md5 = receive::content_md5(request.header("content-md5")?)?;
-    let upload = request.upload()?;
-    let received =
-        receive::receive(&region.store, &region.uploads, upload, PUT_BYTES_MAX, md5).await;
-    let received = received.inspect_err(|_| region.litter.note())?;
+    let received = receive::receive(region, request, PUT_BYTES_MAX).await?;
     let md5 = received.md5.map(|md5| BASE64.encode(&md5));
     let segments = vec![received.segment()];
     let new = NewObject { bucket, name, segments, md5: md5.clone(), attributes };
@@ -246,6 +243,7 @@ pub async fn copy(context: Context, request: Request) -> Result<Reply, ApiError>
     let conditions = Conditions {
         if_match: details.destination_object_if_match,
         if_none_match: details.destination_object_if_none_match,
+        token: None,
     };
     let namespace = buckets::namespace(region);
     let compartment = bucket.resource.compartment_id.clone();
@@ -276,8 +274,11 @@ pub async fn rename(context: Context, request: Request) -> Result<Reply, ApiErro
         name: details.source_name,
         conditions: Conditions { if_match: details.source_if_match, ..Conditions::default() },
     };
-    let conditions =
-        Conditions { if_match: details.new_if_match, if_none_match: details.new_if_none_match };
+    let conditions = Conditions {
+        if_match: details.new_if_match,
+        if_none_match: details.new_if_none_match,
+        token: None,
+    };
     let bucket = &bucket.resource.name;
     let renamed =
         write::rename(&context.region, bucket, &from, &details.new_name, &conditions).await?;

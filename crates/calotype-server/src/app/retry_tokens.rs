@@ -10,10 +10,13 @@ use serde_json::Value;
 
 use crate::db::{Batch, Db, Document};
 use crate::http::{Reply, Request};
-use crate::records::{ImageRecord, InstanceRecord};
+use crate::jobs::WorkRequestRecord;
 
 /// How long a token is remembered.
 pub const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+
+/// States of what was deleted and is still shown for a while.
+const GONE: [&str; 4] = ["DELETING", "DELETED", "TERMINATING", "TERMINATED"];
 
 /// Longest token accepted, in characters.
 const LENGTH_MAX: usize = 64;
@@ -34,6 +37,9 @@ pub struct RetryRecord {
     body: Value,
     etag: Option<String>,
     work_request: Option<String>,
+    /// Kind and id of each document that was created with it.
+    #[serde(default)]
+    created: Vec<(String, String)>,
     time_created: Timestamp,
 }
 
@@ -58,6 +64,7 @@ impl RetryRecord {
             body: Value::Null,
             etag: None,
             work_request: None,
+            created: Vec::new(),
             time_created,
         }
     }
@@ -95,39 +102,36 @@ impl RetryToken {
             db.apply(Batch::new().delete(&record)).await?;
             return Ok(None);
         }
-        if record.value.fingerprint != self.fingerprint
-            || resource_is_gone(db, &record.value).await?
-        {
+        if record.value.fingerprint != self.fingerprint || is_gone(db, &record.value).await? {
             return Err(ApiError::invalidated_retry_token());
         }
         let RetryRecord { body, etag, work_request, .. } = record.value;
         Ok(Some(Reply::ok(&body)?.maybe_etag(etag).maybe_work_request(work_request)))
     }
 
-    /// The record of the answer `reply`.
-    pub fn remember(&self, reply: &Reply, now: Timestamp) -> RetryRecord {
+    /// The record of the answer `reply` to a request that writes `batch`.
+    pub fn remember(&self, batch: &Batch, reply: &Reply, now: Timestamp) -> RetryRecord {
+        let created = batch.made().filter(|(kind, _)| *kind != WorkRequestRecord::KIND);
+
         RetryRecord {
             key: self.key.clone(),
             fingerprint: self.fingerprint.clone(),
             body: reply.json().cloned().unwrap_or(Value::Null),
             etag: reply.etag_value().map(ToOwned::to_owned),
             work_request: reply.work_request_value().map(ToString::to_string),
+            created: created.map(|(kind, id)| (kind.to_owned(), id.to_owned())).collect(),
             time_created: now,
         }
     }
 }
 
-/// Whether what the first request created has been deleted since.
-async fn resource_is_gone(db: &Db, record: &RetryRecord) -> Result<bool, ApiError> {
-    use calotype_api::images::ImageState;
-    use calotype_api::instances::InstanceState;
-
-    let Some(id) = record.body.get("id").and_then(Value::as_str) else { return Ok(false) };
-    if let Some(image) = db.get::<ImageRecord>(id).await? {
-        return Ok(image.resource.lifecycle_state == ImageState::Deleted);
-    }
-    if let Some(instance) = db.get::<InstanceRecord>(id).await? {
-        return Ok(instance.resource.lifecycle_state == InstanceState::Terminated);
+/// Whether something that the first request created has been deleted since.
+async fn is_gone(db: &Db, record: &RetryRecord) -> Result<bool, ApiError> {
+    for (kind, id) in &record.created {
+        let state = db.state(kind, id).await?;
+        if state.is_none_or(|state| GONE.contains(&state.as_str())) {
+            return Ok(true);
+        }
     }
     Ok(false)
 }

@@ -62,6 +62,12 @@ impl Batch {
         Self::default()
     }
 
+    /// Kinds and ids of the documents that it makes.
+    pub fn made(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let made = self.writes.iter().filter(|write| matches!(write.change, Change::Insert(..)));
+        made.map(|write| (write.kind, write.id.as_str()))
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()

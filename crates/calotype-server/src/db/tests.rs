@@ -128,7 +128,7 @@ async fn every_list_is_read_in_order_from_an_index() {
 async fn every_statement_can_be_prepared() {
     let (db, _directory, _) = open().await;
     let mut connection = db.writer.acquire().await.unwrap();
-    for sql in super::batch::STATEMENTS.into_iter().chain([super::GET]) {
+    for sql in super::batch::STATEMENTS.into_iter().chain([super::GET, super::STATE]) {
         connection.prepare(sqlx::SqlStr::from_static(sql)).await.unwrap();
     }
     for query in queries() {

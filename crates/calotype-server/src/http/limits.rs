@@ -14,8 +14,9 @@ pub(super) const HEADERS_TIME_MAX: Duration = Duration::from_mins(1);
 /// Time for a request's body, from its first byte to its last.
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// What the client of an upload must bring in that time, again and again: one that is slower is as good as gone.
-pub(super) const UPLOAD_PACE_BYTES: usize = 64 * 1024;
+/// What the client of an upload must bring in that time, again and again: one that is slower is as good as gone,
+/// and holds up those whose turn would be next.
+pub(super) const UPLOAD_PACE_BYTES: usize = 1024 * 1024;
 
 /// What is read of content for its first piece, and then for each.
 pub(super) const DOWNLOAD_FIRST_BYTES: u64 = 64 * 1024;

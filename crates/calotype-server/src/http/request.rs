@@ -49,6 +49,11 @@ impl Request {
         parse(name, self.path.get(name).ok_or_else(|| ApiError::missing_parameter(name))?)
     }
 
+    /// The secret of the pre-authenticated request whose URL this came to, in place of a signature.
+    pub fn token(&self) -> Option<&str> {
+        self.path.get("token").map(String::as_str)
+    }
+
     /// A parameter of the query, if it was given and not empty.
     pub fn query<T: FromStr<Err: Display>>(
         &self,

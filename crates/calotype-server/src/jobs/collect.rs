@@ -53,6 +53,7 @@ pub(crate) async fn now(region: &Arc<Region>) {
         Ok(collected) => tracing::info!(?collected, "collected"),
         Err(error) => {
             tracing::error!(%error, source = ?error.source(), "space is not collected");
+            region.litter.note();
         }
     }
 }

@@ -19,7 +19,7 @@ use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
 use calotype_confined::{ConfinedDisk, Expected};
-use calotype_disk::{Disk, FormatName, Packing, Padded, SECTOR_BYTES, Source as _};
+use calotype_disk::{Disk, FormatName, Packing, Padded, SECTOR_BYTES, Source};
 use calotype_store::ManifestId;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,9 @@ use super::follow::{Follow, follow};
 use super::records::image;
 use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, resource, seed};
 use crate::app::images::archive;
+use crate::app::objects::foreign::{self, ForeignObject};
 use crate::app::objects::{self, ObjectRecord, ObjectSource};
-use crate::db::{Batch, Versioned};
+use crate::db::Batch;
 use crate::records::ImageRecord;
 use crate::region::Region;
 
@@ -38,23 +39,42 @@ use crate::region::Region;
 pub struct ImportImage {
     image_id: Ocid,
     compartment_id: Ocid,
-    bucket: String,
-    object: String,
+    origin: Origin,
     /// Of the object that was there when the import was asked for.
     etag: String,
     expected: Expected,
 }
 
+/// Where what is imported lies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Origin {
+    /// An object of this region.
+    Object {
+        /// Name of its bucket.
+        bucket: String,
+        /// Its name.
+        object: String,
+    },
+    /// An object of another region, by URL, in which there may be a secret.
+    Url(String),
+}
+
+impl Origin {
+    /// That of an object of this region.
+    pub fn of(object: &ObjectRecord) -> Self {
+        Self::Object { bucket: object.bucket.clone(), object: object.name.clone() }
+    }
+}
+
 impl ImportImage {
-    /// The import of `object`, which is said to be what is `expected`, into `image`.
-    pub fn new(image: &ImageRecord, object: &Versioned<ObjectRecord>, expected: Expected) -> Self {
+    /// The import of what lies at `origin` and has this etag, and is said to be what is `expected`, into `image`.
+    pub fn new(image: &ImageRecord, origin: Origin, etag: String, expected: Expected) -> Self {
         let id = &image.resource.id;
         Self {
             image_id: id.clone(),
             compartment_id: image.resource.compartment_id.clone().unwrap_or_else(|| id.clone()),
-            bucket: object.bucket.clone(),
-            object: object.name.clone(),
-            etag: object.etag(),
+            origin,
+            etag,
             expected,
         }
     }
@@ -104,16 +124,11 @@ type Context = StepContext<ImportImage>;
 
 async fn read(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
-    let ImportImage { bucket, object, etag, .. } = &context.state;
-    let (found, source) = objects::open(&region, bucket, object).await?;
-    if found.etag() != *etag {
-        let was =
-            format!("Object {object} was written anew while it was imported: import it again");
-        return Err(StepError::Fail(ApiError::new(ErrorCode::IncorrectState, was)));
-    }
+    let origin = find(context, &region).await?;
     // Dropped with this step, however it ends.
     let (watch, _given_up) = follow(context.progress_handle());
-    let disk = open(context, &region, source.clone(), watch).await?;
+    let (source, here) = origin;
+    let disk = open(context, &region, source, watch).await?;
     let opened = disk.opened().clone();
     if opened.size_bytes == 0 {
         let empty = "The file cannot be imported: its disk has no bytes";
@@ -125,7 +140,8 @@ async fn read(context: &mut Context) -> Result<(), StepError> {
     }
     context.log(format!("{} disk of {} bytes", opened.format, opened.size_bytes));
     if opened.format == FormatName::Raw
-        && let Some((manifest, _kept)) = same_disk(&region, &source, opened.size_bytes)
+        && let Some(here) = here
+        && let Some((manifest, _kept)) = same_disk(&region, &here, opened.size_bytes)
     {
         image.value.manifest = Some(manifest);
         image.value.size_bytes = opened.size_bytes;
@@ -141,18 +157,48 @@ async fn read(context: &mut Context) -> Result<(), StepError> {
     context.save(Batch::new().replace(&image)).await
 }
 
+/// The bytes of what is imported; and, if it is an object of this region, that.
+async fn find(
+    context: &Context,
+    region: &Arc<Region>,
+) -> Result<(Box<dyn Source>, Option<ObjectSource>), StepError> {
+    let ImportImage { origin, etag, .. } = &context.state;
+    match origin {
+        Origin::Object { bucket, object } => {
+            let (found, source) = objects::open(region, bucket, object).await?;
+            if found.etag() != *etag {
+                return Err(written_anew());
+            }
+            let ahead = source.clone().read_ahead(tokio::runtime::Handle::current());
+            Ok((Box::new(ahead), Some(source)))
+        }
+        Origin::Url(url) => match ForeignObject::open(&region.config.images, url).await {
+            Ok(object) if object.etag() != etag => Err(written_anew()),
+            Ok(object) => Ok((Box::new(object), None)),
+            Err(error) if error.may_pass() => {
+                Err(StepError::retry("The object's host could not be asked", &error))
+            }
+            Err(error) => Err(StepError::Fail(foreign::as_answer("sourceUri", &error))),
+        },
+    }
+}
+
+fn written_anew() -> StepError {
+    let was = "The object was written anew while it was imported: import it again";
+    StepError::Fail(ApiError::new(ErrorCode::IncorrectState, was))
+}
+
 /// Has the file opened by a process of its own.
 async fn open(
     context: &Context,
     region: &Arc<Region>,
-    source: ObjectSource,
+    source: Box<dyn Source>,
     watch: Follow,
 ) -> Result<ConfinedDisk, StepError> {
     let settings = &region.config.images;
-    let source = source.read_ahead(tokio::runtime::Handle::current());
     let request = calotype_confined::Request {
         reader: settings.disk_reader(),
-        source: Box::new(source),
+        source,
         expected: context.state.expected,
         virtual_size_bytes_max: settings.import_size_bytes_max(),
         file_size_bytes_max: settings.import_size_bytes_max(),

@@ -86,8 +86,15 @@ impl StepError {
 }
 
 impl From<ApiError> for StepError {
+    /// A rule that says no says no again; what failed beneath the rules, or because somebody else wrote, may pass.
     fn from(error: ApiError) -> Self {
-        Self::Fail(error)
+        match error.code {
+            ErrorCode::Conflict
+            | ErrorCode::InternalServerError
+            | ErrorCode::ServiceUnavailable
+            | ErrorCode::TooManyRequests => Self::Retry(error),
+            _ => Self::Fail(error),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::stage::{Stage, noise};
 
@@ -134,4 +135,25 @@ async fn an_object_is_uploaded_in_parts_by_a_pre_authenticated_request() {
     stage.unsigned(Method::DELETE, parts, b"", &[]).await.ok();
     let gone = stage.unsigned(Method::PUT, &format!("{parts}1"), b"x", &[]).await;
     gone.refused(404, "UploadNotFound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_during_an_upload_is_good_for_nothing_at_its_end() {
+    let stage = Stage::with_bucket().await;
+    let uri = preauthenticated(&stage, json!({"accessType": "AnyObjectWrite"})).await;
+    let host = format!("localhost:{}", stage.config.port);
+    let head = format!(
+        "PUT {uri}slow HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 4\r\n\r\n"
+    );
+    let mut upload = stage.connect().await;
+    upload.write_all(format!("{head}ab").as_bytes()).await.unwrap();
+    upload.flush().await.unwrap();
+    let requests = format!("{}/b/b/p", stage.root);
+    let id = stage.get(&requests).await.ok().json()[0]["id"].as_str().unwrap().to_owned();
+    stage.delete(&format!("{requests}/{id}")).await.ok();
+    let _ = upload.write_all(b"cd").await;
+    let mut answer = Vec::new();
+    let _ = upload.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
+    stage.get(&stage.object("slow")).await.refused(404, "ObjectNotFound");
 }

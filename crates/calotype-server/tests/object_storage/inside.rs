@@ -5,9 +5,11 @@ use calotype_disk::{Body as _, Source as _};
 use calotype_server::app::multipart::writer::ObjectWriter;
 use calotype_server::app::objects::address::Address;
 use calotype_server::app::objects::attributes::Attributes;
+use calotype_server::app::objects::foreign::{ForeignError, ForeignObject};
 use calotype_server::app::objects::write::{self, Conditions};
 use calotype_server::app::objects::{self, NewObject, ObjectSource};
 use calotype_server::app::preauthenticated_requests::Access;
+use calotype_server::config::ImageConfig;
 use calotype_server::db::Batch;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -171,4 +173,42 @@ fn check_any(source: &dyn calotype_disk::Source, whole: &[u8]) {
     for (start, size) in [(length as u64, 1), (u64::MAX, 1), (0, length + 1)] {
         assert!(source.read_at(start, &mut vec![0; size]).is_err());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_another_region_is_read_as_it_was_found() {
+    let stage = Stage::with_bucket().await;
+    let bytes = noise(3, 3_000_001);
+    stage.put(&stage.object("a"), &bytes).await.ok();
+    let host = format!("localhost:{}", stage.config.port);
+    let settings = ImageConfig {
+        import_hosts: vec![host.clone()],
+        import_authorities: Some(stage.authority()),
+        ..ImageConfig::default()
+    };
+    let read = json!({"accessType": "ObjectRead", "objectName": "a"});
+    let url = format!("https://{host}{}", preauthenticated(&stage, read).await);
+    let object = ForeignObject::open(&settings, &url).await.unwrap();
+    assert_eq!(object.length_bytes(), 3_000_001);
+    let object = std::sync::Arc::new(object);
+    for (offset, length) in [(0, 3_000_001), (2_999_990, 11), (262_140, 300_000)] {
+        let (object, expected) = (object.clone(), bytes[offset..offset + length].to_vec());
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut read = vec![0; length];
+            object.read_at(offset as u64, &mut read).map(|()| assert!(read == expected))
+        });
+        reading.await.unwrap().unwrap();
+    }
+    let unsigned = format!("https://{host}{}", stage.object("a"));
+    let refused = ForeignObject::open(&settings, &unsigned).await.err().unwrap();
+    assert!(matches!(refused, ForeignError::NotThere(_)), "{refused}");
+    let strangers = ImageConfig { import_authorities: None, ..settings.clone() };
+    let refused = ForeignObject::open(&strangers, &url).await.err().unwrap();
+    assert!(matches!(refused, ForeignError::Host(_)), "{refused}");
+
+    let again = ForeignObject::open(&settings, &url).await.unwrap();
+    stage.put(&stage.object("a"), b"something else, and shorter").await.ok();
+    let reading = tokio::task::spawn_blocking(move || again.read_at(0, &mut [0; 16]));
+    let error = reading.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("written anew"), "{error}");
 }

@@ -120,6 +120,11 @@ impl Stage {
         self.server.as_ref().unwrap().region()
     }
 
+    /// File of the authority that certifies the region.
+    pub(crate) fn authority(&self) -> std::path::PathBuf {
+        Paths::new(self.directory.path()).tls().join("ca.pem")
+    }
+
     pub(crate) fn user(&self) -> Ocid {
         self.config.administrator.parse().unwrap()
     }

@@ -12,7 +12,7 @@ use calotype_server::db::{Batch, Versioned};
 use calotype_server::jobs::Seeded as _;
 use calotype_server::jobs::export_image::ExportImage;
 use calotype_server::jobs::harness::Outcome;
-use calotype_server::jobs::import_image::ImportImage;
+use calotype_server::jobs::import_image::{ImportImage, Origin};
 use calotype_server::records::ImageRecord;
 use calotype_server::region::Region;
 
@@ -59,12 +59,20 @@ impl Stage {
     }
 }
 
+fn import_of(
+    image: &ImageRecord,
+    object: &Versioned<ObjectRecord>,
+    format: FormatName,
+) -> ImportImage {
+    ImportImage::new(image, Origin::of(object), object.etag(), Expected::Disk(format))
+}
+
 async fn import(stage: Stage) -> Scene<ImportImage> {
     let object = stage.and_object().await;
     let mut image = platform_image(stage.region());
     image.resource.compartment_id = Some(stage.region().tenancy.clone());
     image.resource.lifecycle_state = ImageState::Importing;
-    let job = ImportImage::new(&image, &object, Expected::Disk(FormatName::Qcow2));
+    let job = import_of(&image, &object, FormatName::Qcow2);
     Scene::new(stage, job, Batch::new().insert(&image))
 }
 
@@ -133,7 +141,7 @@ async fn an_import_of_damage_says_what_is_damaged() {
         let mut image = platform_image(stage.region());
         image.resource.compartment_id = Some(stage.region().tenancy.clone());
         image.resource.lifecycle_state = ImageState::Importing;
-        let job = ImportImage::new(&image, &object, Expected::Disk(format));
+        let job = import_of(&image, &object, format);
         let (jobs, seed) = (&stage.region().jobs, job.seed(stage.region()));
         let request = jobs.submit(job, seed, Batch::new().insert(&image)).await.unwrap();
         let request = jobs.wait(&request).await.unwrap();

@@ -2,6 +2,8 @@
 
 use calotype_disk::{Disk, ExtentKind};
 
+use super::check_cancelled;
+use crate::Progress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BATCH_CHUNKS, CHUNK_BYTES, STEPS_REMEMBERED_MAX};
 use crate::manifest;
@@ -129,11 +131,17 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn of(disk: &dyn Disk, base: Option<&dyn Disk>, position: u64) -> Result<Self> {
+    pub(super) fn of(
+        disk: &dyn Disk,
+        base: Option<&dyn Disk>,
+        position: u64,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let mut plan = Plan::new(disk, base, position);
         let mut total_bytes = 0;
         let mut remembered = Some(Vec::new());
         while let Some(step) = plan.next()? {
+            check_cancelled(progress)?;
             if let Step::Read { first, chunks } = step {
                 total_bytes += read_range(disk, first, chunks).1;
             }

@@ -1,20 +1,22 @@
 //! Import: an object of object storage becomes an image. See [`crate::jobs::import_image`].
 
-use calotype_api::error::ApiError;
+use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{
     CreateImageDetails, Firmware, Image, ImageState, LaunchMode, LaunchOptions, ListingType,
     SourceImageType,
 };
 use calotype_api::sources::{ImageSourceDetails, ImageSourceLocation};
 use calotype_confined::Expected;
-use calotype_disk::FormatName;
+use calotype_disk::{FormatName, Source as _};
+use http::Uri;
 
 use super::{check_count, in_words_of_oci, named_or_dated, preset};
-use crate::app::objects::address::Address;
+use crate::app::objects::address::{Address, leads_here};
+use crate::app::objects::foreign::{self, ForeignError, ForeignObject};
 use crate::app::{Context, identity, measured, shapes, submit_visible, tags};
 use crate::db::{Batch, Versioned};
 use crate::http::Reply;
-use crate::jobs::import_image::ImportImage;
+use crate::jobs::import_image::{ImportImage, Origin};
 use crate::records::ImageRecord;
 
 /// What is recorded of an operating system that nobody named.
@@ -36,16 +38,14 @@ pub(super) async fn create(
     identity::compartment_exists(&context, &details.compartment_id).await?;
     check_count(&context).await?;
     let expected = expected(source.source_image_type);
-    let address = address(&context, source.location.clone())?;
-    let opened = address.open(&context.region, context.now).await;
-    let (object, _) = opened.map_err(|error| in_words_of_oci(error, NOT_THERE))?;
+    let found = find(&context, source.location.clone()).await?;
     let size_bytes_max = context.region.config.images.import_size_bytes_max();
-    if object.size_bytes > size_bytes_max {
-        let has = format!("has {} bytes; the limit is {size_bytes_max}", object.size_bytes);
+    if found.size_bytes > size_bytes_max {
+        let has = format!("has {} bytes; the limit is {size_bytes_max}", found.size_bytes);
         return Err(ApiError::invalid_parameter("objectName", has));
     }
     let image = Versioned::first(new_image(&context, details, source).await?);
-    let job = ImportImage::new(&image, &object, expected);
+    let job = ImportImage::new(&image, found.origin, found.etag, expected);
     let reply = Reply::ok(&image.resource)?.etag(image.etag());
     submit_visible(&context, job, Batch::new().create(&image), reply).await
 }
@@ -64,15 +64,41 @@ fn expected(format: Option<SourceImageType>) -> Expected {
     Expected::Disk(format)
 }
 
-fn address(context: &Context, location: ImageSourceLocation) -> Result<Address, ApiError> {
-    match location {
-        ImageSourceLocation::ObjectStorageUri { source_uri } => {
-            Address::parse(&context.region.config, "sourceUri", &source_uri)
-        }
+/// What is to be imported.
+struct Found {
+    origin: Origin,
+    etag: String,
+    size_bytes: u64,
+}
+
+async fn find(context: &Context, location: ImageSourceLocation) -> Result<Found, ApiError> {
+    let region = &context.region;
+    let address = match location {
         ImageSourceLocation::ObjectStorageTuple { namespace_name, bucket_name, object_name } => {
-            Address::named(namespace_name, bucket_name, object_name)
+            Address::named(namespace_name, bucket_name, object_name)?
         }
-    }
+        ImageSourceLocation::ObjectStorageUri { source_uri } => {
+            let elsewhere = |uri: &Uri| uri.host().is_some() && !leads_here(&region.config, uri);
+            if source_uri.parse().is_ok_and(|uri| elsewhere(&uri)) {
+                return find_elsewhere(context, source_uri).await;
+            }
+            Address::parse(&region.config, "sourceUri", &source_uri)?
+        }
+    };
+    let opened = address.open(region, context.now).await;
+    let (object, _) = opened.map_err(|error| in_words_of_oci(error, NOT_THERE))?;
+    Ok(Found { origin: Origin::of(&object), etag: object.etag(), size_bytes: object.size_bytes })
+}
+
+/// In another region, or another tenancy.
+async fn find_elsewhere(context: &Context, url: String) -> Result<Found, ApiError> {
+    let opened = ForeignObject::open(&context.region.config.images, &url).await;
+    let object = opened.map_err(|error| match error {
+        ForeignError::NotThere(_) => ApiError::new(ErrorCode::InvalidParameter, NOT_THERE),
+        error => foreign::as_answer("sourceUri", &error),
+    })?;
+    let (etag, size_bytes) = (object.etag().to_owned(), object.length_bytes());
+    Ok(Found { origin: Origin::Url(url), etag, size_bytes })
 }
 
 async fn new_image(

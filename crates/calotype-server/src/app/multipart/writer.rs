@@ -84,7 +84,9 @@ impl ObjectWriter {
                 return Err(ApiError::internal());
             }
         };
-        record_part(&self.region, &self.upload_id, number, &received).await.map(|_| ())
+        record_part(&self.region, &self.upload_id, number, &received, &Conditions::default())
+            .await
+            .map(|_| ())
     }
 
     /// The file that is written in its order, from a thread that may wait: parts from the second on. Its head is

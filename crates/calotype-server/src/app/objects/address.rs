@@ -36,7 +36,7 @@ impl Address {
         if uri.scheme_str() != Some("https") || uri.query().is_some() {
             return Err(invalid());
         }
-        if !is_here(config, &uri) {
+        if !leads_here(config, &uri) {
             let hosts = format!("must be a URL of this region: its host is {}", host(config));
             return Err(ApiError::invalid_parameter(field, hosts));
         }
@@ -98,7 +98,7 @@ pub fn host(config: &Config) -> String {
 }
 
 /// Whether a URL leads to this region, by the names for which its certificate is valid.
-fn is_here(config: &Config, uri: &Uri) -> bool {
+pub fn leads_here(config: &Config, uri: &Uri) -> bool {
     let name = format!("objectstorage.{}.{}", config.region, config.domain);
     let known = |host: &str| {
         host.eq_ignore_ascii_case(&name) || ["localhost", "127.0.0.1", "[::1]"].contains(&host)

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_disk::Source;
@@ -19,10 +20,13 @@ use tokio::sync::mpsc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::record::Segment;
-use crate::http::Upload;
+use crate::http::{Request, Upload};
+use crate::region::Region;
 
 /// Uploads at the same time, each of which takes a commit's threads and buffers.
 pub const UPLOADS_MAX: usize = 32;
+/// And how many more by those who have a URL: who they are nobody knows, and they cannot keep the others waiting.
+pub const UPLOADS_BY_URL_MAX: usize = 8;
 /// How long an upload waits for its turn before its client is told to try again.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Pieces of a body on their way to the commit.
@@ -30,6 +34,7 @@ const PIECES_MAX: usize = 4;
 
 /// An MD5.
 pub type Md5Bytes = [u8; 16];
+type Sha256Bytes = [u8; 32];
 
 /// A body that is stored. It is not collected as long as this lives.
 pub struct Received {
@@ -47,18 +52,23 @@ impl Received {
 }
 
 /// Turns in which uploads are received.
-#[derive(Debug, Clone)]
-pub struct Turns(Arc<Semaphore>);
+#[derive(Debug)]
+pub struct Turns {
+    signed: Arc<Semaphore>,
+    by_url: Arc<Semaphore>,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(UPLOADS_MAX)))
+        let signed = Arc::new(Semaphore::new(UPLOADS_MAX));
+        Self { signed, by_url: Arc::new(Semaphore::new(UPLOADS_BY_URL_MAX)) }
     }
 }
 
 impl Turns {
-    async fn take(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let turn = Arc::clone(&self.0).acquire_owned();
+    async fn take(&self, request: &Request) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turns = if request.token().is_some() { &self.by_url } else { &self.signed };
+        let turn = Arc::clone(turns).acquire_owned();
         match tokio::time::timeout(TURN_WAIT_MAX, turn).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(ApiError::unavailable("Too many uploads at the same time, try again later")),
@@ -66,30 +76,40 @@ impl Turns {
     }
 }
 
-/// Stores the body of `upload`. If `md5_expected` is what a `Content-MD5` header says, the body must have it.
+/// Stores the body of `request`, which must have the digests that its head says.
 pub async fn receive(
-    store: &Store,
-    turns: &Turns,
-    upload: &Upload,
+    region: &Region,
+    request: &Request,
     size_bytes_max: u64,
-    md5_expected: Option<Md5Bytes>,
 ) -> Result<Received, ApiError> {
+    let received = receive_unnoted(region, request, size_bytes_max).await;
+    received.inspect_err(|_| region.litter.note())
+}
+
+async fn receive_unnoted(
+    region: &Region,
+    request: &Request,
+    size_bytes_max: u64,
+) -> Result<Received, ApiError> {
+    let expected = Expected::of(request)?;
+    let upload = request.upload()?;
     let size_bytes = upload.length_bytes()?;
     if size_bytes > size_bytes_max {
         return Err(ApiError::too_large(size_bytes_max));
     }
-    let _turn = turns.take().await?;
+    let _turn = region.uploads.take(request).await?;
     let (pieces, arriving) = mpsc::channel(PIECES_MAX);
-    let store = store.clone();
+    let store = region.store.clone();
+    let sha256 = expected.sha256.is_some().then(|| digest::Context::new(&digest::SHA256));
     let storing = tokio::task::spawn_blocking(move || {
-        let source = Arriving::new(size_bytes, arriving);
+        let source = Arriving::new(size_bytes, arriving, sha256);
         store_source(&store, source)
     });
     let feeding = feed(upload, size_bytes, pieces).await;
     let stored = storing.await;
     // The store fails because the body did, or alone.
     feeding?;
-    let received = match stored {
+    let (received, sha256) = match stored {
         Ok(Ok(received)) => received,
         Ok(Err(error)) => return Err(store_error(&error)),
         Err(error) => {
@@ -97,10 +117,40 @@ pub async fn receive(
             return Err(ApiError::internal());
         }
     };
-    match (md5_expected, received.md5) {
-        (Some(expected), Some(md5)) if expected != md5 => Err(unmatched(expected, md5)),
-        _ => Ok(received),
+    match (expected.md5, received.md5) {
+        (Some(expected), Some(md5)) if expected != md5 => return Err(unmatched(expected, md5)),
+        _ => {}
     }
+    if expected.sha256.is_some() && expected.sha256 != sha256 {
+        let differs = "is not the Base64 of the SHA-256 of the request body";
+        return Err(ApiError::invalid_parameter("x-content-sha256", differs));
+    }
+    Ok(received)
+}
+
+/// The digests that a body must have because its head says so.
+struct Expected {
+    md5: Option<Md5Bytes>,
+    sha256: Option<Sha256Bytes>,
+}
+
+impl Expected {
+    fn of(request: &Request) -> Result<Self, ApiError> {
+        let md5 = base64(request, "content-md5")?;
+        Ok(Self { md5, sha256: base64(request, "x-content-sha256")? })
+    }
+}
+
+/// A header that is the Base64 of `N` bytes.
+fn base64<const N: usize>(
+    request: &Request,
+    name: &'static str,
+) -> Result<Option<[u8; N]>, ApiError> {
+    let Some(header) = request.header(name)? else { return Ok(None) };
+    let bytes = BASE64.decode(header.as_bytes()).ok();
+    let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+    let wrong = || ApiError::invalid_parameter(name, format!("must be the Base64 of {N} bytes"));
+    Ok(Some(digest.ok_or_else(wrong)?))
 }
 
 /// Passes a body on, to its end. If nobody takes it any more, the store knows why.
@@ -129,11 +179,17 @@ pub fn store_bytes(store: &Store, bytes: Vec<u8>) -> calotype_store::Result<Rece
     Ok(Received { committed: commit(store, Box::new(bytes))?, md5: None })
 }
 
-fn store_source(store: &Store, source: Arriving) -> calotype_store::Result<Received> {
-    let md5 = Arc::clone(&source.reading);
+/// With the SHA-256, if it is taken.
+fn store_source(
+    store: &Store,
+    source: Arriving,
+) -> calotype_store::Result<(Received, Option<Sha256Bytes>)> {
+    let reading = Arc::clone(&source.reading);
     let committed = commit(store, Box::new(source))?;
-    let reading = md5.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Received { committed, md5: Some(reading.md5.clone().finalize().into()) })
+    let reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
+    let md5 = Some(reading.md5.clone().finalize().into());
+    let sha256 = reading.sha256.clone().and_then(|sha256| sha256.finish().as_ref().try_into().ok());
+    Ok((Received { committed, md5 }, sha256))
 }
 
 fn commit(store: &Store, source: Box<dyn Source>) -> calotype_store::Result<Committed> {
@@ -151,16 +207,6 @@ pub fn store_error(error: &calotype_store::Error) -> ApiError {
         return ApiError::new(ErrorCode::LimitExceeded, message);
     }
     ApiError::internal()
-}
-
-/// Reads a `Content-MD5` header.
-pub fn content_md5(header: Option<String>) -> Result<Option<Md5Bytes>, ApiError> {
-    let Some(header) = header else { return Ok(None) };
-    let bytes = BASE64.decode(header.as_bytes()).ok();
-    match bytes.and_then(|bytes| bytes.try_into().ok()) {
-        Some(md5) => Ok(Some(md5)),
-        None => Err(ApiError::invalid_parameter("content-md5", "must be the Base64 of 16 bytes")),
-    }
 }
 
 fn unmatched(expected: Md5Bytes, computed: Md5Bytes) -> ApiError {
@@ -183,11 +229,17 @@ struct Reading {
     rest: Bytes,
     position: u64,
     md5: Md5,
+    /// Only if it is compared: it takes as long as all the rest.
+    sha256: Option<digest::Context>,
 }
 
 impl Arriving {
-    fn new(size_bytes: u64, pieces: mpsc::Receiver<Bytes>) -> Self {
-        let reading = Reading { pieces, rest: Bytes::new(), position: 0, md5: Md5::new() };
+    fn new(
+        size_bytes: u64,
+        pieces: mpsc::Receiver<Bytes>,
+        sha256: Option<digest::Context>,
+    ) -> Self {
+        let reading = Reading { pieces, rest: Bytes::new(), position: 0, md5: Md5::new(), sha256 };
         Self { size_bytes, reading: Arc::new(Mutex::new(reading)) }
     }
 }
@@ -213,6 +265,9 @@ impl Source for Arriving {
             let (part, after) = buf.split_at_mut(length);
             part.copy_from_slice(&piece);
             reading.md5.update(&piece);
+            if let Some(sha256) = &mut reading.sha256 {
+                sha256.update(&piece);
+            }
             buf = after;
         }
         Ok(())

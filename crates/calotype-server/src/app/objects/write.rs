@@ -6,7 +6,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 
 use super::record::{self, NewObject, ObjectRecord, object_id};
-use crate::app::buckets;
+use crate::app::{buckets, preauthenticated_requests};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::region::Region;
@@ -21,13 +21,23 @@ pub struct Conditions {
     pub if_match: Option<String>,
     /// `*`: no object may be there.
     pub if_none_match: Option<String>,
+    /// The secret of the pre-authenticated request by which it is written, which must still be good then.
+    pub token: Option<String>,
 }
 
 impl Conditions {
     /// Those of a request's head.
     pub fn of(request: &Request) -> Result<Self, ApiError> {
         let if_none_match = request.header("if-none-match")?;
-        Ok(Self { if_match: request.if_match.clone(), if_none_match })
+        let token = request.token().map(ToOwned::to_owned);
+        Ok(Self { if_match: request.if_match.clone(), if_none_match, token })
+    }
+
+    /// `batch`, which fails if who writes it is no longer permitted to: a body may take longer than a URL is good for.
+    pub async fn still_permitted(&self, region: &Region, batch: Batch) -> Result<Batch, ApiError> {
+        let Some(token) = &self.token else { return Ok(batch) };
+        let request = preauthenticated_requests::found(region, token, Timestamp::now()).await?;
+        Ok(batch.require(&request))
     }
 
     /// Refuses to replace an object of this etag; none is no object.
@@ -86,7 +96,7 @@ pub async fn prepare(
     let bucket = buckets::find(region, &buckets::namespace(region), &new.bucket).await?;
     let (record, content) = new.records(now);
     // As long as the bucket is there, and not only was.
-    let mut batch = Batch::new().require(&bucket);
+    let mut batch = conditions.still_permitted(region, Batch::new().require(&bucket)).await?;
     if let Some(content) = &content {
         batch = batch.insert(content);
     }
