@@ -259,13 +259,10 @@ def test_an_image_comes_from_another_tenancy_by_its_pre_authenticated_request(
         assert "import_hosts" in error.value.message
         other.stop()
         settings = other.directory / "region.toml"
-        text = settings.read_text()
-        assert "[images]" not in text
-        settings.write_text(f'''{text}
-[images]
-import_hosts = ["localhost:{region.port}"]
-import_authorities = "{region.authority}"
-''')
+        trusted = f'import_hosts = ["localhost:{region.port}"]\nimport_authorities = "{region.authority}"'
+        text, found = re.subn("^import_hosts = .*$", trusted, settings.read_text(), flags=re.M)
+        assert found == 1
+        settings.write_text(text)
         other.start()
         image = imported(other, other.oci(*words, other.tenancy)["id"])
         assert manifest(other, image.id) == manifest(region, qcow2.id)
