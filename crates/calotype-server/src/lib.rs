@@ -11,6 +11,7 @@ pub mod config;
 pub mod db;
 mod dispatch;
 pub mod error;
+pub mod foreign;
 pub mod guests;
 pub mod http;
 pub mod init;

@@ -20,7 +20,6 @@ use crate::region::Region;
 pub mod address;
 pub mod attributes;
 mod copies;
-pub mod foreign;
 mod listing;
 pub mod receive;
 pub mod record;

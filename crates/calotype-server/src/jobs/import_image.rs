@@ -28,9 +28,9 @@ use super::follow::{Follow, follow};
 use super::records::image;
 use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, resource, seed};
 use crate::app::images::archive;
-use crate::app::objects::foreign::{self, ForeignObject};
 use crate::app::objects::{self, ObjectRecord, ObjectSource};
 use crate::db::Batch;
+use crate::foreign::{self, ForeignObject};
 use crate::records::ImageRecord;
 use crate::region::Region;
 

@@ -5,12 +5,12 @@ use calotype_disk::{Body as _, Source as _};
 use calotype_server::app::multipart::writer::ObjectWriter;
 use calotype_server::app::objects::address::Address;
 use calotype_server::app::objects::attributes::Attributes;
-use calotype_server::app::objects::foreign::{ForeignError, ForeignObject};
 use calotype_server::app::objects::write::{self, Conditions};
 use calotype_server::app::objects::{self, NewObject, ObjectSource};
 use calotype_server::app::preauthenticated_requests::Access;
 use calotype_server::config::ImageConfig;
 use calotype_server::db::Batch;
+use calotype_server::foreign::{ForeignError, ForeignObject};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

@@ -12,9 +12,9 @@ use http::Uri;
 
 use super::{check_count, in_words_of_oci, named_or_dated, preset};
 use crate::app::objects::address::{Address, leads_here};
-use crate::app::objects::foreign::{self, ForeignError, ForeignObject};
 use crate::app::{Context, identity, measured, shapes, submit_visible, tags};
 use crate::db::{Batch, Versioned};
+use crate::foreign::{self, ForeignError, ForeignObject};
 use crate::http::Reply;
 use crate::jobs::import_image::{ImportImage, Origin};
 use crate::records::ImageRecord;
