@@ -21,14 +21,17 @@ else
 	[ "$system" = "$(cat $state/system 2>/dev/null)" ] || new=yes
 fi
 
-host_key=/etc/dropbear/dropbear_ed25519_host_key
 if [ -n "$new" ]; then
 	rm -f $state/instance $state/system $state/user-data-started
 	rm -f /etc/dropbear/*_host_key
 	: >/etc/machine-id
 fi
 [ -s /etc/machine-id ] || tr -d - </proc/sys/kernel/random/uuid | write /etc/machine-id
-[ -s $host_key ] || dropbearkey -t ed25519 -f $host_key >/dev/null 2>&1
+# Clients written in Go ask for ed25519 last, and dropbear ends in a failed assertion where it has no other key.
+for kind in ed25519 ecdsa; do
+	host_key=/etc/dropbear/dropbear_${kind}_host_key
+	[ -s $host_key ] || dropbearkey -t $kind -f $host_key >/dev/null 2>&1
+done
 
 if [ -n "$new" ]; then
 	name=$(metadata instance/hostname) || name=$(cat /run/dhcp-hostname 2>/dev/null)

@@ -436,12 +436,15 @@ async fn stopping_lets_requests_finish_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn the_certificate_is_valid_for_both_patterns_of_names_and_no_other() {
+async fn the_certificate_is_valid_for_the_patterns_of_names_and_no_other() {
     let region = region().await;
     for name in [
         "iaas.home-1.x.localhost",
         "identity.home-1.oci.x.localhost",
         "objectstorage.home-1.x.localhost",
+        // For clients that can be told no domain.
+        "iaas.home-1.oraclecloud.com",
+        "identity.home-1.oci.oraclecloud.com",
         "localhost",
         "127.0.0.1",
     ] {
@@ -449,7 +452,13 @@ async fn the_certificate_is_valid_for_both_patterns_of_names_and_no_other() {
         let answer = client.send(region.unsigned(Method::HEAD, "/")).await;
         assert_eq!(answer.status, 200, "{name}");
     }
-    for name in ["x.localhost", "iaas.home-2.x.localhost", "a.b.home-1.x.localhost", "127.0.0.2"] {
+    for name in [
+        "x.localhost",
+        "iaas.home-2.x.localhost",
+        "a.b.home-1.x.localhost",
+        "iaas.eu-frankfurt-1.oraclecloud.com",
+        "127.0.0.2",
+    ] {
         assert!(region.connect(name).await.is_err(), "{name}");
     }
 }

@@ -71,11 +71,17 @@ pub fn server_config(directory: &Path, region: &str, domain: &str) -> Result<rus
     Ok(config)
 }
 
+/// The domain that clients ask for which can be told no other, as Packer 1.6.6: where a proxy or a file of hosts leads
+/// them here, the certificate must hold for it.
+const FIXED_DOMAIN: &str = "oraclecloud.com";
+
 /// The names a region's server certificate is valid for. `domain` is the second-level domain, without a port.
 fn names(region: &str, domain: &str) -> Vec<String> {
     vec![
         format!("*.{region}.{domain}"),
         format!("*.{region}.oci.{domain}"),
+        format!("*.{region}.{FIXED_DOMAIN}"),
+        format!("*.{region}.oci.{FIXED_DOMAIN}"),
         "localhost".to_owned(),
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
