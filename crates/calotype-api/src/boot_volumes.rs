@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::ocid::Ocid;
 use crate::tags::{DefinedTags, FreeformTags};
+use crate::text::DisplayName;
 use crate::time::Time;
 use crate::wire_enum::wire_enum;
 
@@ -62,6 +63,39 @@ pub struct BootVolumeAttachment {
     pub lifecycle_state: AttachmentState,
     pub time_created: Time,
     pub time_updated: Option<Time>,
+}
+
+/// Body of UpdateBootVolume: what is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateBootVolumeDetails {
+    pub autotune_policies: Option<Vec<Value>>,
+    pub boot_volume_replicas: Option<Vec<Value>>,
+    pub defined_tags: Option<DefinedTags>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub is_auto_tune_enabled: Option<bool>,
+    #[serde(rename = "sizeInGBs")]
+    pub size_in_gbs: Option<u64>,
+    #[serde(rename = "vpusPerGB")]
+    pub vpus_per_gb: Option<u64>,
+}
+
+/// Body of ChangeBootVolumeCompartment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeBootVolumeCompartmentDetails {
+    pub compartment_id: Ocid,
+}
+
+/// Body of AttachBootVolume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AttachBootVolumeDetails {
+    pub boot_volume_id: Ocid,
+    pub display_name: Option<DisplayName>,
+    pub encryption_in_transit_type: Option<EncryptionInTransitType>,
+    pub instance_id: Ocid,
 }
 
 wire_enum! {

@@ -37,6 +37,15 @@ pub struct CaptureConsoleHistoryDetails {
     pub instance_id: Ocid,
 }
 
+/// Body of UpdateConsoleHistory: what is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateConsoleHistoryDetails {
+    pub defined_tags: Option<DefinedTags>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+}
+
 wire_enum! {
     /// The states of a console history.
     ConsoleHistoryState {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::images::{LaunchMode, LaunchOptions, NetworkType, VolumeType};
 use crate::ocid::Ocid;
 use crate::shapes::{BaselineOcpuUtilization, ResourceManagement};
-use crate::sources::InstanceSourceDetails;
+use crate::sources::{InstanceSourceDetails, UpdateInstanceSourceDetails};
 use crate::tags::{DefinedTags, FreeformTags};
 use crate::text::{DisplayName, Text};
 use crate::time::Time;
@@ -250,7 +250,7 @@ pub struct UpdateInstanceDetails {
     pub security_attributes: Option<DefinedTags>,
     pub shape: Option<String>,
     pub shape_config: Option<UpdateInstanceShapeConfigDetails>,
-    pub source_details: Option<Value>,
+    pub source_details: Option<UpdateInstanceSourceDetails>,
     pub time_maintenance_reboot_due: Option<Time>,
     pub update_operation_constraint: Option<UpdateOperationConstraint>,
 }

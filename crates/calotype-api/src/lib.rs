@@ -13,10 +13,12 @@
 pub mod body;
 pub mod boot_volumes;
 pub mod buckets;
+pub mod console_connections;
 pub mod console_histories;
 pub mod error;
 pub mod identity;
 pub mod images;
+pub mod instance_actions;
 pub mod instances;
 pub mod networks;
 pub mod objects;

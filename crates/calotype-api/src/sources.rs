@@ -121,6 +121,82 @@ impl TryFrom<InstanceSourceFields> for InstanceSourceDetails {
     }
 }
 
+/// What an instance shall boot from instead of its boot volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "sourceType", rename_all = "camelCase", try_from = "UpdateInstanceSourceFields")]
+pub enum UpdateInstanceSourceDetails {
+    /// A new boot volume made from an image.
+    Image(UpdateInstanceSourceViaImageDetails),
+    /// An existing boot volume.
+    BootVolume(UpdateInstanceSourceViaBootVolumeDetails),
+}
+
+/// A new boot volume made from an image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateInstanceSourceViaImageDetails {
+    /// The image.
+    pub image_id: Ocid,
+    /// Size of the boot volume in GiB, 50 to 32,768; absent: the image's.
+    #[serde(rename = "bootVolumeSizeInGBs")]
+    pub boot_volume_size_in_gbs: Option<u64>,
+    /// Key the boot volume is encrypted with.
+    pub kms_key_id: Option<Ocid>,
+    /// Whether the boot volume that is replaced stays.
+    pub is_preserve_boot_volume_enabled: Option<bool>,
+}
+
+/// An existing boot volume.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateInstanceSourceViaBootVolumeDetails {
+    /// The boot volume.
+    pub boot_volume_id: Ocid,
+    /// Whether the boot volume that is replaced stays.
+    pub is_preserve_boot_volume_enabled: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UpdateInstanceSourceFields {
+    source_type: InstanceSourceType,
+    image_id: Option<Ocid>,
+    #[serde(rename = "bootVolumeSizeInGBs")]
+    boot_volume_size_in_gbs: Option<u64>,
+    kms_key_id: Option<Ocid>,
+    boot_volume_id: Option<Ocid>,
+    is_preserve_boot_volume_enabled: Option<bool>,
+}
+
+impl TryFrom<UpdateInstanceSourceFields> for UpdateInstanceSourceDetails {
+    type Error = WrongSource;
+
+    fn try_from(fields: UpdateInstanceSourceFields) -> Result<Self, WrongSource> {
+        let is_preserve_boot_volume_enabled = fields.is_preserve_boot_volume_enabled;
+        match fields.source_type {
+            InstanceSourceType::Image => {
+                refuse("image", "bootVolumeId", fields.boot_volume_id.as_ref())?;
+                Ok(Self::Image(UpdateInstanceSourceViaImageDetails {
+                    image_id: require("image", "imageId", fields.image_id)?,
+                    boot_volume_size_in_gbs: fields.boot_volume_size_in_gbs,
+                    kms_key_id: fields.kms_key_id,
+                    is_preserve_boot_volume_enabled,
+                }))
+            }
+            InstanceSourceType::BootVolume => {
+                let kind = "bootVolume";
+                refuse(kind, "imageId", fields.image_id.as_ref())?;
+                refuse(kind, "bootVolumeSizeInGBs", fields.boot_volume_size_in_gbs.as_ref())?;
+                refuse(kind, "kmsKeyId", fields.kms_key_id.as_ref())?;
+                Ok(Self::BootVolume(UpdateInstanceSourceViaBootVolumeDetails {
+                    boot_volume_id: require(kind, "bootVolumeId", fields.boot_volume_id)?,
+                    is_preserve_boot_volume_enabled,
+                }))
+            }
+        }
+    }
+}
+
 /// The file that an image is imported from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "ImageSourceFields", rename_all = "camelCase")]

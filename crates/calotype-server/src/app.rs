@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::db::{Batch, Document, PageToken, Query, Sort, SortKey, SortOrder, Versioned};
 use crate::http::{Principal, Reply, Request};
-use crate::jobs::{Seed, Seeded};
+use crate::jobs::{Seed, Seeded, WorkRequestRecord};
 use crate::region::Region;
 
 pub mod boot_volumes;
@@ -105,6 +105,18 @@ pub async fn submit_visible<W: Seeded>(
     let seed = job.seed(&context.region);
     let reply = reply.work_request(&seed.id);
     submit_as(context, job, seed, batch, reply).await
+}
+
+/// Writes what is done at once, with a work request that says so, for operations whose answer names one.
+pub async fn done_visible(
+    context: &Context,
+    seed: Seed,
+    batch: Batch,
+    reply: Reply,
+) -> Result<Reply, ApiError> {
+    let request = WorkRequestRecord::done(seed, context.now);
+    let reply = reply.work_request(&request.resource.id);
+    context.commit(batch.insert(&request), reply).await
 }
 
 async fn submit_as<W: Seeded>(

@@ -103,13 +103,28 @@ impl Guests {
 
     /// Refuses a guest of that size while the host has no memory for it.
     pub fn check_capacity(&self, size: &InstanceShapeConfig) -> Result<(), ApiError> {
-        self.with(|state| self.fits(state, size).map(drop))
+        self.with(|state| self.fits(state, None, size).map(drop))
     }
 
-    /// The guest's memory in MiB, if the host has it.
-    fn fits(&self, state: &State, size: &InstanceShapeConfig) -> Result<u64, ApiError> {
+    /// As [`Self::check_capacity`], for a guest that will run in place of that of `id`.
+    pub fn check_capacity_instead_of(
+        &self,
+        id: &Ocid,
+        size: &InstanceShapeConfig,
+    ) -> Result<(), ApiError> {
+        self.with(|state| self.fits(state, Some(id), size).map(drop))
+    }
+
+    /// The guest's memory in MiB, if the host has it besides that of all other guests.
+    fn fits(
+        &self,
+        state: &State,
+        instead_of: Option<&Ocid>,
+        size: &InstanceShapeConfig,
+    ) -> Result<u64, ApiError> {
         let memory_mib = u64::from(shapes::host_size(size).1);
-        let used: u64 = state.memory_mib.values().sum();
+        let others = state.memory_mib.iter().filter(|(id, _)| Some(*id) != instead_of);
+        let used: u64 = others.map(|(_, memory_mib)| memory_mib).sum();
         if used + memory_mib <= self.memory_limit_mib {
             return Ok(memory_mib);
         }
@@ -141,7 +156,7 @@ impl Guests {
         }
         let size = &instance.resource.shape_config;
         self.with(|state| {
-            let memory_mib = self.fits(state, size)?;
+            let memory_mib = self.fits(state, None, size)?;
             state.memory_mib.insert(id.clone(), memory_mib);
             Ok::<_, ApiError>(())
         })

@@ -31,11 +31,13 @@ mod step;
 pub mod terminate_instance;
 #[cfg(test)]
 mod tests;
+pub mod update_instance;
 
 pub use self::engine::{Engine, Settings, Workflows};
 pub use self::faults::{At, Faults, Moment, Strike};
 pub use self::record::{JobRecord, Phase, Seed, WorkRequestRecord};
 pub use self::report::Progress;
+use self::seed::blocking;
 pub use self::seed::{Seeded, workflows};
-use self::seed::{blocking, resource, seed};
+pub(crate) use self::seed::{resource, seed};
 pub use self::step::{Act, Deadline, Step, StepContext, StepError, Workflow};

@@ -84,6 +84,9 @@ pub struct InstanceRecord {
     /// The image that is being captured from it. While it stands here no other capture begins
     /// and the instance is not terminated.
     pub capturing: Option<Ocid>,
+    /// Whether its boot volume was detached: it cannot start until one is attached.
+    #[serde(default)]
+    pub boot_volume_detached: bool,
 }
 
 impl Document for InstanceRecord {

@@ -42,6 +42,7 @@ use tempfile::TempDir;
 mod workflows {
     mod live;
     mod transfer;
+    mod update;
 }
 
 /// Size of the disk that the guests run: no operating system, some bytes to commit.

@@ -126,6 +126,11 @@ impl Machine {
         self.inner.qmp.execute("system_powerdown", json!({})).await.map(drop)
     }
 
+    /// Raises a non-maskable interrupt, as the button for a crash dump would.
+    pub async fn inject_nmi(&self) -> Result<()> {
+        self.inner.qmp.execute("inject-nmi", json!({})).await.map(drop)
+    }
+
     /// Resets the machine as its reset button would.
     pub async fn reset(&self) -> Result<()> {
         self.inner.qmp.execute("system_reset", json!({})).await.map(drop)

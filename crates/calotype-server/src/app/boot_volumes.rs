@@ -1,15 +1,20 @@
 //! Boot volumes: an instance's disk, which may outlive it.
 
-use calotype_api::boot_volumes::{AttachmentState, BootVolumeAttachment, BootVolumeState};
+use calotype_api::boot_volumes::{
+    BootVolumeState, ChangeBootVolumeCompartmentDetails, UpdateBootVolumeDetails,
+};
 use calotype_api::error::ApiError;
-use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 
-use super::{Context, identity};
-use crate::db::Batch;
+use super::{Context, identity, tags};
+use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::delete_boot_volume::DeleteBootVolume;
-use crate::records::{BootVolumeRecord, InstanceRecord};
+use crate::records::BootVolumeRecord;
+
+mod attachments;
+
+pub use attachments::{attach, detach, get_attachment, list_attachments};
 
 /// `GetBootVolume`.
 pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> {
@@ -34,6 +39,96 @@ pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError>
     .await
 }
 
+/// Performance units for each GiB that a boot volume can have: steps of ten.
+const VPUS_PER_GB: std::ops::RangeInclusive<u64> = 10..=120;
+const VPUS_STEP: u64 = 10;
+const VPUS_DEFAULT: u64 = 10;
+
+/// The performance that was asked for, or the usual. It is recorded only: all volumes here are as fast as
+/// the host's disks.
+pub(super) fn vpus_per_gb(field: &str, asked: Option<u64>) -> Result<u64, ApiError> {
+    let asked = asked.unwrap_or(VPUS_DEFAULT);
+    if VPUS_PER_GB.contains(&asked) && asked.is_multiple_of(VPUS_STEP) {
+        return Ok(asked);
+    }
+    let (least, most) = (VPUS_PER_GB.start(), VPUS_PER_GB.end());
+    let wrong = format!("is {asked}, but must be a multiple of {VPUS_STEP} from {least} to {most}");
+    Err(ApiError::invalid_parameter(field, wrong))
+}
+
+/// Refuses a volume that an instance has, or that is not whole.
+pub(super) fn is_free(volume: &BootVolumeRecord) -> Result<(), ApiError> {
+    let resource = &volume.resource;
+    if resource.lifecycle_state == BootVolumeState::Available && volume.instance_id.is_none() {
+        return Ok(());
+    }
+    Err(ApiError::incorrect_state(format!(
+        "boot volume {} is {} and attached to {}: it must be AVAILABLE and free",
+        resource.id,
+        resource.lifecycle_state,
+        volume.instance_id.as_ref().map_or("nothing", |id| id.as_str()),
+    )))
+}
+
+/// A boot volume that is not being removed, in the version that the request is meant for.
+async fn load_alive(
+    context: &Context,
+    request: &Request,
+) -> Result<Versioned<BootVolumeRecord>, ApiError> {
+    let id = request.path("bootVolumeId")?;
+    let volume = super::load::<BootVolumeRecord>(context, &id).await?;
+    request.check_etag(&volume.etag())?;
+    match volume.resource.lifecycle_state {
+        BootVolumeState::Terminating | BootVolumeState::Terminated => {
+            Err(ApiError::not_authorized_or_not_found())
+        }
+        _ => Ok(volume),
+    }
+}
+
+/// `UpdateBootVolume`: name, tags and performance. Its size is that of its layers and stays.
+pub async fn update(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: UpdateBootVolumeDetails = request.json()?;
+    let mut volume = load_alive(&context, &request).await?;
+    super::refuse_given(&[
+        ("autotunePolicies", details.autotune_policies.is_some_and(|list| !list.is_empty())),
+        ("bootVolumeReplicas", details.boot_volume_replicas.is_some_and(|list| !list.is_empty())),
+        ("isAutoTuneEnabled", details.is_auto_tune_enabled == Some(true)),
+    ])?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let resource = &mut volume.value.resource;
+    if let Some(asked) = details.size_in_gbs.filter(|asked| *asked != resource.size_in_gbs) {
+        let has = resource.size_in_gbs;
+        let must = format!(
+            "is {asked}, but the volume has {has}, which this region cannot change: launch from an \
+             image of it with sourceDetails.bootVolumeSizeInGBs"
+        );
+        return Err(ApiError::invalid_parameter("sizeInGBs", must));
+    }
+    if details.vpus_per_gb.is_some() {
+        resource.vpus_per_gb = Some(vpus_per_gb("vpusPerGB", details.vpus_per_gb)?);
+    }
+    if let Some(name) = details.display_name {
+        resource.display_name = name.into();
+    }
+    if let Some(tags) = details.freeform_tags {
+        resource.freeform_tags = tags;
+    }
+    if let Some(tags) = details.defined_tags {
+        resource.defined_tags = tags;
+    }
+    super::replace(&context, volume, |record| Reply::ok(&record.resource)).await
+}
+
+/// `ChangeBootVolumeCompartment`: also of one that an instance has.
+pub async fn change_compartment(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: ChangeBootVolumeCompartmentDetails = request.json()?;
+    let mut volume = load_alive(&context, &request).await?;
+    identity::compartment_exists(&context, &details.compartment_id).await?;
+    volume.value.resource.compartment_id = details.compartment_id;
+    super::replace(&context, volume, |_| Ok(Reply::no_content())).await
+}
+
 /// `DeleteBootVolume`: only one that no instance uses.
 pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiError> {
     let mut volume =
@@ -55,48 +150,17 @@ pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiErro
     super::submit(&context, job, Batch::new().replace(&volume), Reply::accepted()).await
 }
 
-/// `ListBootVolumeAttachments`.
-pub async fn list_attachments(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let compartment: Ocid = request.required_query("compartmentId")?;
-    identity::compartment_exists(&context, &compartment).await?;
-    let instance_id = request.query::<Ocid>("instanceId")?;
-    let volume_id = request.query::<Ocid>("bootVolumeId")?;
-    let domain = request.query::<String>("availabilityDomain")?;
-    super::list(&context, &request, &compartment, |instance: &InstanceRecord| {
-        let wanted = instance_id.as_ref().is_none_or(|id| *id == instance.resource.id)
-            && volume_id.as_ref().is_none_or(|id| *id == instance.boot_volume_id)
-            && domain.as_ref().is_none_or(|name| *name == instance.resource.availability_domain);
-        wanted.then(|| attachment(instance))
-    })
-    .await
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// `GetBootVolumeAttachment`. Its id is that of the instance, as in OCI.
-pub async fn get_attachment(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let id = request.path("bootVolumeAttachmentId")?;
-    let instance = super::load::<InstanceRecord>(&context, &id).await?;
-    Ok(Reply::ok(&attachment(&instance))?.etag(instance.etag()))
-}
-
-fn attachment(instance: &InstanceRecord) -> BootVolumeAttachment {
-    let resource = &instance.resource;
-    BootVolumeAttachment {
-        id: resource.id.clone(),
-        availability_domain: resource.availability_domain.clone(),
-        boot_volume_id: instance.boot_volume_id.clone(),
-        compartment_id: resource.compartment_id.clone(),
-        display_name: format!("Remote boot attachment for instance {}", resource.display_name),
-        encryption_in_transit_type: None,
-        instance_id: resource.id.clone(),
-        is_encryption_in_transit_enabled: Some(false),
-        is_pv_encryption_in_transit_enabled: Some(false),
-        lifecycle_state: match resource.lifecycle_state {
-            InstanceState::Provisioning => AttachmentState::Attaching,
-            InstanceState::Terminating => AttachmentState::Detaching,
-            InstanceState::Terminated => AttachmentState::Detached,
-            _ => AttachmentState::Attached,
-        },
-        time_created: resource.time_created,
-        time_updated: None,
+    #[test]
+    fn performance_comes_in_steps_of_ten() {
+        assert_eq!(vpus_per_gb("vpusPerGB", None).unwrap(), 10);
+        assert_eq!(vpus_per_gb("vpusPerGB", Some(120)).unwrap(), 120);
+        for wrong in [0, 15, 130] {
+            let refused = vpus_per_gb("vpusPerGB", Some(wrong)).unwrap_err();
+            assert!(refused.message.contains(&wrong.to_string()), "{}", refused.message);
+        }
     }
 }

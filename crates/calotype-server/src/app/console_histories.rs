@@ -1,7 +1,7 @@
 //! Console histories: what an instance's serial console had shown when it was asked.
 
 use calotype_api::console_histories::{
-    CaptureConsoleHistoryDetails, ConsoleHistory, ConsoleHistoryState,
+    CaptureConsoleHistoryDetails, ConsoleHistory, ConsoleHistoryState, UpdateConsoleHistoryDetails,
 };
 use calotype_api::error::ApiError;
 use calotype_api::ocid::Ocid;
@@ -67,6 +67,25 @@ pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError>
         wanted.then(|| record.resource.clone())
     })
     .await
+}
+
+/// `UpdateConsoleHistory`: name and tags.
+pub async fn update(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: UpdateConsoleHistoryDetails = request.json()?;
+    let mut record = load(&context, &request).await?;
+    request.check_etag(&record.etag())?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let resource = &mut record.value.resource;
+    if let Some(name) = details.display_name {
+        resource.display_name = name.into();
+    }
+    if let Some(tags) = details.freeform_tags {
+        resource.freeform_tags = tags;
+    }
+    if let Some(tags) = details.defined_tags {
+        resource.defined_tags = tags;
+    }
+    super::replace(&context, record, |record| Reply::ok(&record.resource)).await
 }
 
 /// `GetConsoleHistoryContent`: bytes from `offset`, at most `length` of them.

@@ -167,6 +167,10 @@ fn may_be_captured(instance: &InstanceRecord) -> Result<bool, ApiError> {
     if instance.capturing.is_some() {
         return Err(ApiError::image_conflict());
     }
+    if instance.boot_volume_detached {
+        let what = format!("instance {id} has no boot volume: attach one first");
+        return Err(ApiError::incorrect_state(what));
+    }
     match instance.resource.lifecycle_state {
         InstanceState::Running => Ok(true),
         InstanceState::Stopped => Ok(false),

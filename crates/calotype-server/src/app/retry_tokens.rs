@@ -4,6 +4,7 @@
 //! The answer is written in the same batch as what it created, so neither can exist alone.
 
 use calotype_api::error::ApiError;
+use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,6 +41,9 @@ pub struct RetryRecord {
     /// Kind and id of each document that was created with it.
     #[serde(default)]
     created: Vec<(String, String)>,
+    /// The status of an answer without a body.
+    #[serde(default)]
+    status: Option<u16>,
     time_created: Timestamp,
 }
 
@@ -65,6 +69,7 @@ impl RetryRecord {
             etag: None,
             work_request: None,
             created: Vec::new(),
+            status: None,
             time_created,
         }
     }
@@ -105,8 +110,13 @@ impl RetryToken {
         if record.value.fingerprint != self.fingerprint || is_gone(db, &record.value).await? {
             return Err(ApiError::invalidated_retry_token());
         }
-        let RetryRecord { body, etag, work_request, .. } = record.value;
-        Ok(Some(Reply::ok(&body)?.maybe_etag(etag).maybe_work_request(work_request)))
+        let RetryRecord { body, etag, work_request, status, .. } = record.value;
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        let reply = match status {
+            Some(status) => Reply::no_content().status(status),
+            None => Reply::ok(&body)?,
+        };
+        Ok(Some(reply.maybe_etag(etag).maybe_work_request(work_request)))
     }
 
     /// The record of the answer `reply` to a request that writes `batch`.
@@ -120,6 +130,7 @@ impl RetryToken {
             etag: reply.etag_value().map(ToOwned::to_owned),
             work_request: reply.work_request_value().map(ToString::to_string),
             created: created.map(|(kind, id)| (kind.to_owned(), id.to_owned())).collect(),
+            status: reply.json().is_none().then(|| reply.status_value().as_u16()),
             time_created: now,
         }
     }

@@ -1,4 +1,4 @@
-//! Power: START, STOP, SOFTSTOP, RESET and SOFTRESET.
+//! Power: on, off, and off and on again in the ways that OCI has. Every start makes the machine anew.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,15 +30,21 @@ pub enum Action {
     Reset,
     /// Off by the guest itself, then on.
     SoftReset,
+    /// Off at once, then on as a machine that is made anew.
+    DiagnosticReboot,
+    /// Off by the guest itself, then on where there is room: here.
+    RebootMigrate,
 }
 
 impl Action {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Start, "START"),
         (Self::Stop, "STOP"),
         (Self::SoftStop, "SOFTSTOP"),
         (Self::Reset, "RESET"),
         (Self::SoftReset, "SOFTRESET"),
+        (Self::DiagnosticReboot, "DIAGNOSTICREBOOT"),
+        (Self::RebootMigrate, "REBOOTMIGRATE"),
     ];
 
     /// The action of that name.
@@ -55,11 +61,11 @@ impl Action {
     }
 
     fn starts(self) -> bool {
-        matches!(self, Self::Start | Self::Reset | Self::SoftReset)
+        !matches!(self, Self::Stop | Self::SoftStop)
     }
 
     fn is_soft(self) -> bool {
-        matches!(self, Self::SoftStop | Self::SoftReset)
+        matches!(self, Self::SoftStop | Self::SoftReset | Self::RebootMigrate)
     }
 }
 

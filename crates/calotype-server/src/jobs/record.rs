@@ -64,6 +64,14 @@ impl WorkRequestRecord {
         Self { resource, logs: Vec::new(), errors: Vec::new(), outcome }
     }
 
+    /// Of what was done in the very batch that it is written with.
+    pub fn done(seed: Seed, now: Timestamp) -> Self {
+        let mut record = Self::accepted(seed, now);
+        record.started(now);
+        record.succeeded(now);
+        record
+    }
+
     /// Whether nothing more will happen.
     pub fn is_finished(&self) -> bool {
         self.resource.time_finished.is_some()

@@ -17,6 +17,7 @@ use super::power_instance::PowerInstance;
 use super::register_platform_image::RegisterPlatformImage;
 use super::scrub_store::ScrubStore;
 use super::terminate_instance::TerminateInstance;
+use super::update_instance::UpdateInstance;
 use super::{Seed, StepError, Workflow, Workflows};
 use crate::error::Result;
 use crate::region::Region;
@@ -42,10 +43,11 @@ pub fn workflows() -> Workflows<Arc<Region>> {
         .with::<RegisterPlatformImage>()
         .with::<ScrubStore>()
         .with::<TerminateInstance>()
+        .with::<UpdateInstance>()
 }
 
 /// A resource of a work request. Terraform finds it by `entityType` and `actionType`.
-pub(super) fn resource(
+pub(crate) fn resource(
     entity_type: &str,
     collection: &str,
     action_type: ActionType,
@@ -60,7 +62,7 @@ pub(super) fn resource(
 }
 
 /// The work request of an action in a compartment.
-pub(super) fn seed(
+pub(crate) fn seed(
     region: &Region,
     operation_type: &(impl Display + ?Sized),
     compartment_id: &Ocid,

@@ -60,4 +60,31 @@ pub(super) static OPERATIONS: &[Operation] = &[
         permissions: &[("VNIC_ATTACHMENT_READ", Target::Query("compartmentId"))],
         handler: handler!(network::list_vnic_attachments),
     },
+    Operation {
+        name: "AttachBootVolume",
+        service: Service::Compute,
+        method: Method::POST,
+        path: "/20160918/bootVolumeAttachments",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("VOLUME_ATTACHMENT_CREATE", Target::Reference("instanceId")),
+            ("INSTANCE_ATTACH_VOLUME", Target::Reference("instanceId")),
+            ("VOLUME_WRITE", Target::Reference("bootVolumeId")),
+        ],
+        handler: handler!(boot_volumes::attach),
+    },
+    Operation {
+        name: "DetachBootVolume",
+        service: Service::Compute,
+        method: Method::DELETE,
+        path: "/20160918/bootVolumeAttachments/{bootVolumeAttachmentId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[
+            ("VOLUME_ATTACHMENT_DELETE", Target::Path("bootVolumeAttachmentId")),
+            ("INSTANCE_DETACH_VOLUME", Target::Path("bootVolumeAttachmentId")),
+        ],
+        handler: handler!(boot_volumes::detach),
+    },
 ];

@@ -42,4 +42,27 @@ pub(super) static OPERATIONS: &[Operation] = &[
         permissions: &[("VOLUME_DELETE", Target::Path("bootVolumeId"))],
         handler: handler!(boot_volumes::delete),
     },
+    Operation {
+        name: "UpdateBootVolume",
+        service: Service::Blockstorage,
+        method: Method::PUT,
+        path: "/20160918/bootVolumes/{bootVolumeId}",
+        query: &[],
+        body: Body::Json,
+        permissions: &[("VOLUME_UPDATE", Target::Path("bootVolumeId"))],
+        handler: handler!(boot_volumes::update),
+    },
+    Operation {
+        name: "ChangeBootVolumeCompartment",
+        service: Service::Blockstorage,
+        method: Method::POST,
+        path: "/20160918/bootVolumes/{bootVolumeId}/actions/changeCompartment",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("VOLUME_MOVE", Target::Path("bootVolumeId")),
+            ("VOLUME_MOVE", Target::Body("compartmentId")),
+        ],
+        handler: handler!(boot_volumes::change_compartment),
+    },
 ];

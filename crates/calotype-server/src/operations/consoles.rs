@@ -76,4 +76,17 @@ pub(super) static OPERATIONS: &[Operation] = &[
         permissions: &[("CONSOLE_HISTORY_DELETE", Target::Path("instanceConsoleHistoryId"))],
         handler: handler!(console_histories::delete),
     },
+    Operation {
+        name: "UpdateConsoleHistory",
+        service: Service::Compute,
+        method: Method::PUT,
+        path: "/20160918/instanceConsoleHistories/{instanceConsoleHistoryId}",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("CONSOLE_HISTORY_CREATE", Target::Path("instanceConsoleHistoryId")),
+            ("CONSOLE_HISTORY_DELETE", Target::Path("instanceConsoleHistoryId")),
+        ],
+        handler: handler!(console_histories::update),
+    },
 ];

@@ -1,8 +1,9 @@
 //! Every type on the wire beside the published model of its name.
 
 use calotype_api::{
-    boot_volumes, buckets, console_histories, identity, images, instances, networks, objects,
-    preauthenticated_requests, shapes, sources, work_requests,
+    boot_volumes, buckets, console_connections, console_histories, identity, images,
+    instance_actions, instances, networks, objects, preauthenticated_requests, shapes, sources,
+    work_requests,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,7 +49,8 @@ const ROWS: &[Row] = rows! {
     "core" Answered: images::Image, images::InstanceAgentFeatures, instances::Instance,
         instances::InstanceShapeConfig, instances::InstanceAvailabilityConfig,
         instances::InstanceAgentConfig, boot_volumes::BootVolume, boot_volumes::BootVolumeAttachment,
-        console_histories::ConsoleHistory, networks::Vcn, networks::Subnet, networks::Vnic,
+        console_histories::ConsoleHistory,
+        console_connections::InstanceConsoleConnection, instance_actions::Device, networks::Vcn, networks::Subnet, networks::Vnic,
         networks::VnicAttachment, networks::PrivateIp, networks::PublicIp, shapes::Shape,
         shapes::ShapeOcpuOptions, shapes::ShapeMemoryOptions, shapes::ShapeNetworkingBandwidthOptions,
         shapes::ShapeMaxVnicAttachmentOptions, shapes::ShapeAlternativeObject;
@@ -62,7 +64,13 @@ const ROWS: &[Row] = rows! {
         instances::UpdateInstanceAvailabilityConfigDetails,
         instances::UpdateInstanceAgentConfigDetails, instances::UpdateLaunchOptions,
         sources::InstanceSourceDetails, sources::ImageSourceDetails,
-        console_histories::CaptureConsoleHistoryDetails, networks::CreateVcnDetails,
+        sources::UpdateInstanceSourceDetails, instance_actions::InstancePowerActionDetails,
+        instance_actions::ChangeInstanceCompartmentDetails, boot_volumes::UpdateBootVolumeDetails,
+        boot_volumes::ChangeBootVolumeCompartmentDetails, boot_volumes::AttachBootVolumeDetails,
+        console_histories::CaptureConsoleHistoryDetails,
+        console_histories::UpdateConsoleHistoryDetails,
+        console_connections::CreateInstanceConsoleConnectionDetails,
+        console_connections::UpdateInstanceConsoleConnectionDetails, networks::CreateVcnDetails,
         networks::CreateSubnetDetails, networks::GetPublicIpByPrivateIpIdDetails,
         networks::GetPublicIpByIpAddressDetails;
     "identity" Answered: identity::Tenancy, identity::Compartment, identity::AvailabilityDomain,

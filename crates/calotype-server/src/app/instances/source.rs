@@ -1,0 +1,314 @@
+//! What an instance boots from: a new boot volume of an image, or a boot volume that is there.
+
+use calotype_api::boot_volumes::{BootVolume, BootVolumeState};
+use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::images::{ImageState, LaunchMode, LaunchOptions};
+use calotype_api::instances::LaunchInstanceDetails;
+use calotype_api::ocid::Ocid;
+use calotype_api::sources::{
+    InstanceSourceDetails, InstanceSourceViaBootVolumeDetails, InstanceSourceViaImageDetails,
+    UpdateInstanceSourceDetails,
+};
+use calotype_api::tags::{DefinedTags, FreeformTags};
+use calotype_store::ManifestId;
+
+use super::image_filter;
+use crate::app::{Context, boot_volumes, hardware, images};
+use crate::db::{Batch, Versioned};
+use crate::records::{BootVolumeRecord, ImageRecord};
+
+const BYTES_PER_GIB: u64 = 1 << 30;
+const BYTES_PER_MIB: u64 = 1 << 20;
+
+/// Sizes of a boot volume that may be asked for, in GiB.
+const BOOT_VOLUME_GIB: std::ops::RangeInclusive<u64> = 50..=32_768;
+
+/// What an instance boots from.
+pub(super) enum Source {
+    /// A new boot volume of an image.
+    Image {
+        image: Box<Versioned<ImageRecord>>,
+        manifest: ManifestId,
+        size_bytes: u64,
+        vpus_per_gb: u64,
+    },
+    /// A boot volume that is there, and the image that it was made of if that is still known.
+    Volume { volume: Box<Versioned<BootVolumeRecord>>, image: Option<Box<ImageRecord>> },
+}
+
+/// The instance whose boot volume it becomes.
+pub(super) struct VolumeOwner<'a> {
+    pub(super) instance_id: &'a Ocid,
+    pub(super) instance_name: &'a str,
+    pub(super) compartment_id: &'a Ocid,
+    pub(super) availability_domain: &'a str,
+    pub(super) freeform_tags: FreeformTags,
+    pub(super) defined_tags: DefinedTags,
+}
+
+impl Source {
+    /// What a launch asks for, also by the fields of old.
+    pub(super) async fn of_launch(
+        context: &Context,
+        details: &LaunchInstanceDetails,
+    ) -> Result<Self, ApiError> {
+        match (&details.source_details, &details.image_id) {
+            (Some(InstanceSourceDetails::Image(source)), old) => {
+                let mut id = source.image_id.clone();
+                super::launch::agree("imageId", &mut id, old.as_ref())?;
+                let id = match (id, &source.instance_source_image_filter_details) {
+                    (Some(id), None) => id,
+                    (None, Some(filter)) => {
+                        image_filter::newest(context, filter, details.shape.as_deref()).await?
+                    }
+                    (Some(_), Some(_)) => {
+                        return Err(ApiError::invalid_parameter(
+                            "sourceDetails.instanceSourceImageFilterDetails",
+                            "must not be given together with imageId",
+                        ));
+                    }
+                    (None, None) => {
+                        return Err(ApiError::missing_parameter("sourceDetails.imageId"));
+                    }
+                };
+                let vpus = source.boot_volume_vpus_per_gb;
+                Self::image(context, &id, source.boot_volume_size_in_gbs, vpus).await
+            }
+            (Some(InstanceSourceDetails::BootVolume(source)), _) => {
+                Self::volume(context, &source.boot_volume_id).await
+            }
+            (None, Some(id)) => Self::image(context, id, None, None).await,
+            (None, None) => Err(ApiError::missing_parameter("sourceDetails")),
+        }
+    }
+
+    /// What an update asks for instead of the boot volume.
+    pub(super) async fn of_update(
+        context: &Context,
+        details: &UpdateInstanceSourceDetails,
+    ) -> Result<Self, ApiError> {
+        match details {
+            UpdateInstanceSourceDetails::Image(source) => {
+                let unsupported = [("sourceDetails.kmsKeyId", source.kms_key_id.is_some())];
+                crate::app::refuse_given(&unsupported)?;
+                Self::image(context, &source.image_id, source.boot_volume_size_in_gbs, None).await
+            }
+            UpdateInstanceSourceDetails::BootVolume(source) => {
+                Self::volume(context, &source.boot_volume_id).await
+            }
+        }
+    }
+
+    async fn image(
+        context: &Context,
+        id: &Ocid,
+        boot_volume_gib: Option<u64>,
+        vpus_per_gb: Option<u64>,
+    ) -> Result<Self, ApiError> {
+        let image = images::load(context, id).await?;
+        let manifest = match (image.resource.lifecycle_state, image.manifest) {
+            (ImageState::Available | ImageState::Exporting, Some(manifest)) => manifest,
+            (ImageState::Deleted, _) => return Err(ApiError::not_authorized_or_not_found()),
+            (state, _) => {
+                return Err(ApiError::incorrect_state(format!(
+                    "image {id} is {state}: instances are launched from AVAILABLE images"
+                )));
+            }
+        };
+        let size_bytes = boot_volume_size(boot_volume_gib, image.size_bytes)?;
+        let vpus_per_gb =
+            boot_volumes::vpus_per_gb("sourceDetails.bootVolumeVpusPerGB", vpus_per_gb)?;
+        Ok(Self::Image { image: Box::new(image), manifest, size_bytes, vpus_per_gb })
+    }
+
+    async fn volume(context: &Context, id: &Ocid) -> Result<Self, ApiError> {
+        let volume = crate::app::load::<BootVolumeRecord>(context, id).await?;
+        boot_volumes::is_free(&volume)?;
+        let image = match &volume.resource.image_id {
+            Some(id) => context.region.db.get::<ImageRecord>(id.as_str()).await?,
+            None => None,
+        };
+        Ok(Self::Volume {
+            volume: Box::new(volume),
+            image: image.map(|image| Box::new(image.value)),
+        })
+    }
+
+    pub(super) fn image_record(&self) -> Option<&ImageRecord> {
+        match self {
+            Self::Image { image, .. } => Some(&image.value),
+            Self::Volume { image, .. } => image.as_deref(),
+        }
+    }
+
+    pub(super) fn image_id(&self) -> Option<Ocid> {
+        match self {
+            Self::Image { image, .. } => Some(image.resource.id.clone()),
+            Self::Volume { volume, .. } => volume.resource.image_id.clone(),
+        }
+    }
+
+    pub(super) fn accepts_shape(&self, shape: &str) -> Result<(), ApiError> {
+        self.image_record().map_or(Ok(()), |image| accepts_shape(image, shape))
+    }
+
+    pub(super) fn launch_mode(&self) -> (LaunchMode, LaunchOptions) {
+        self.image_record().map_or_else(
+            || (LaunchMode::Paravirtualized, images::preset(LaunchMode::Paravirtualized)),
+            |image| (image.resource.launch_mode, image.resource.launch_options.clone()),
+        )
+    }
+
+    /// How an instance says what it boots from.
+    pub(super) fn details(&self, volume_id: &Ocid) -> InstanceSourceDetails {
+        match self {
+            Self::Image { image, size_bytes, vpus_per_gb, .. } => {
+                InstanceSourceDetails::Image(InstanceSourceViaImageDetails {
+                    image_id: Some(image.resource.id.clone()),
+                    boot_volume_size_in_gbs: Some(size_bytes.div_ceil(BYTES_PER_GIB)),
+                    boot_volume_vpus_per_gb: Some(*vpus_per_gb),
+                    kms_key_id: None,
+                    instance_source_image_filter_details: None,
+                })
+            }
+            Self::Volume { .. } => {
+                InstanceSourceDetails::BootVolume(InstanceSourceViaBootVolumeDetails {
+                    boot_volume_id: volume_id.clone(),
+                })
+            }
+        }
+    }
+
+    /// The boot volume's id and documents. A volume made of an image holds the image to the version
+    /// that was read: if it is deleted meanwhile the batch fails, and nobody ever reaches for chunks
+    /// that are gone.
+    pub(super) fn claim(&self, context: &Context, owner: VolumeOwner) -> (Ocid, Batch) {
+        match self {
+            Self::Image { image, manifest, size_bytes, vpus_per_gb } => {
+                let id = context.region.new_id("bootvolume");
+                let instance_id = owner.instance_id.clone();
+                let image_id = image.resource.id.clone();
+                let resource =
+                    new_volume(context, &id, owner, image_id, (*size_bytes, *vpus_per_gb));
+                let record = BootVolumeRecord {
+                    resource,
+                    base: *manifest,
+                    next_base: None,
+                    layers: vec!["overlay-1.qcow2".into()],
+                    directory: short_name(&id),
+                    size_bytes: *size_bytes,
+                    instance_id: Some(instance_id),
+                };
+                (id, Batch::new().require(image).insert(&record))
+            }
+            Self::Volume { volume, .. } => {
+                let mut volume = (**volume).clone();
+                volume.value.instance_id = Some(owner.instance_id.clone());
+                (volume.resource.id.clone(), Batch::new().replace(&volume))
+            }
+        }
+    }
+}
+
+fn new_volume(
+    context: &Context,
+    id: &Ocid,
+    owner: VolumeOwner,
+    image_id: Ocid,
+    (size_bytes, vpus_per_gb): (u64, u64),
+) -> BootVolume {
+    BootVolume {
+        id: id.clone(),
+        auto_tuned_vpus_per_gb: None,
+        autotune_policies: None,
+        availability_domain: owner.availability_domain.to_owned(),
+        boot_volume_replicas: None,
+        cluster_placement_group_id: None,
+        compartment_id: owner.compartment_id.clone(),
+        defined_tags: owner.defined_tags,
+        display_name: format!("{} (Boot Volume)", owner.instance_name),
+        freeform_tags: owner.freeform_tags,
+        image_id: Some(image_id),
+        is_auto_tune_enabled: Some(false),
+        is_hydrated: true,
+        kms_key_id: None,
+        lifecycle_state: BootVolumeState::Provisioning,
+        size_in_gbs: size_bytes.div_ceil(BYTES_PER_GIB),
+        size_in_mbs: size_bytes.div_ceil(BYTES_PER_MIB),
+        source_details: None,
+        system_tags: DefinedTags::new(),
+        time_created: context.now.into(),
+        volume_group_id: None,
+        vpus_per_gb: Some(vpus_per_gb),
+    }
+}
+
+/// Refuses a shape that instances of the image may not have.
+pub(super) fn accepts_shape(image: &ImageRecord, shape: &str) -> Result<(), ApiError> {
+    if image.compatible_shapes.iter().any(|name| name == shape) {
+        return Ok(());
+    }
+    let id = &image.resource.id;
+    let message = format!("Shape {shape} is not valid for image {id}.");
+    Err(ApiError::new(ErrorCode::InvalidParameter, message))
+}
+
+/// Refuses at once what could only fail later: UEFI on a host without its firmware.
+pub(super) fn firmware_is_here(context: &Context, options: &LaunchOptions) -> Result<(), ApiError> {
+    if hardware::firmware(options) == calotype_vm::Firmware::Uefi64
+        && !context.region.guests.hypervisor().has_uefi()
+    {
+        return Err(ApiError::invalid_parameter(
+            "launchOptions.firmware",
+            "is UEFI_64, and this host has no UEFI firmware: its operator can install ovmf",
+        ));
+    }
+    Ok(())
+}
+
+/// The size of a new boot volume in bytes.
+fn boot_volume_size(asked_gib: Option<u64>, image_bytes: u64) -> Result<u64, ApiError> {
+    let Some(gib) = asked_gib else { return Ok(image_bytes) };
+    let field = "sourceDetails.bootVolumeSizeInGBs";
+    if !BOOT_VOLUME_GIB.contains(&gib) {
+        return Err(ApiError::invalid_parameter(
+            field,
+            format!("must be between {} and {}", BOOT_VOLUME_GIB.start(), BOOT_VOLUME_GIB.end()),
+        ));
+    }
+    let bytes = gib * BYTES_PER_GIB;
+    if bytes < image_bytes {
+        let least = image_bytes.div_ceil(BYTES_PER_GIB);
+        return Err(ApiError::invalid_parameter(
+            field,
+            format!("is {gib}, but the image needs at least {least}"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// A directory name that keeps socket paths short: the end of an OCID is as unique as its whole.
+pub(super) fn short_name(id: &Ocid) -> String {
+    const LENGTH: usize = 16;
+    let text = id.as_str();
+    text[text.len().saturating_sub(LENGTH)..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_volume_is_as_large_as_its_image_unless_more_is_asked_for() {
+        assert_eq!(boot_volume_size(None, 256 << 20).unwrap(), 256 << 20);
+        assert_eq!(boot_volume_size(Some(50), 256 << 20).unwrap(), 50 << 30);
+    }
+
+    #[test]
+    fn refuses_a_boot_volume_below_the_image_or_outside_the_limits() {
+        let error = boot_volume_size(Some(60), 100 << 30).unwrap_err();
+        assert!(error.message.contains("at least 100"), "{}", error.message);
+        assert!(boot_volume_size(Some(49), 1 << 20).is_err());
+        assert!(boot_volume_size(Some(32_769), 1 << 20).is_err());
+    }
+}
