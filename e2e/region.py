@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import socket
@@ -70,6 +71,13 @@ class Region:
         self.tenancy = self.environment["CALOTYPE_TENANCY"]
         self.url = f"https://localhost:{self.port}"
         self.authority = self.directory / "tls/ca.pem"
+
+    def set(self, setting, value):
+        """Changes one of the region's settings, as an administrator would in an editor."""
+        file = self.directory / "region.toml"
+        text, found = re.subn(f"^{setting} = .*$", f"{setting} = {value}", file.read_text(), flags=re.M)
+        assert found == 1, f"{found} settings are called {setting}"
+        file.write_text(text)
 
     # The service.
 

@@ -85,6 +85,13 @@ pub struct UpdateImageDetails {
     pub operating_system_version: Option<String>,
 }
 
+/// Body of ChangeImageCompartment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeImageCompartmentDetails {
+    pub compartment_id: Ocid,
+}
+
 wire_enum! {
     /// The states of an image.
     ImageState {

@@ -13,7 +13,9 @@ use calotype_api::text::Text;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::db::{Batch, Document, PageToken, Query, Sort, SortKey, SortOrder, Versioned};
+use crate::db::{
+    Batch, Document, PAGE_DOCUMENTS_MAX, PageToken, Query, Sort, SortKey, SortOrder, Versioned,
+};
 use crate::http::{Principal, Reply, Request};
 use crate::jobs::{Seed, Seeded, WorkRequestRecord};
 use crate::region::Region;
@@ -42,6 +44,8 @@ pub mod work_requests;
 const PAGE_LIMIT_DEFAULT: usize = 100;
 /// Most items in a page.
 const PAGE_LIMIT_MAX: usize = 1000;
+/// Documents that are looked at for one page. If few of them are wanted the page is short, and names the next.
+const LOOKED_AT_MAX: usize = 20_000;
 
 /// Who calls, when, and in which region.
 #[derive(Clone)]
@@ -182,27 +186,61 @@ pub async fn list_partitions<T: Document, A: Serialize>(
     compartments: &[String],
     accept: impl Fn(&T) -> Option<A>,
 ) -> Result<Reply, ApiError> {
-    let limit = page_limit(request)?;
-    let mut query = Query::new().sort(sort(request)?);
+    let mut query = Query::new();
     if let Some(state) = request.query::<String>("lifecycleState")? {
         query = query.state(state.to_ascii_uppercase());
     }
-    if let Some(name) = request.query::<String>("displayName")? {
-        query = query.name(name);
-    }
+    let in_each = compartments.iter().map(|compartment| query.clone().compartment(compartment));
+    list_queries(context, request, in_each.collect(), accept).await
+}
+
+/// As [`list`], of what a query of the caller's finds.
+pub async fn list_by<T: Document, A: Serialize>(
+    context: &Context,
+    request: &Request,
+    query: Query,
+    accept: impl Fn(&T) -> Option<A>,
+) -> Result<Reply, ApiError> {
+    list_queries(context, request, vec![query], accept).await
+}
+
+async fn list_queries<T: Document, A: Serialize>(
+    context: &Context,
+    request: &Request,
+    queries: Vec<Query>,
+    accept: impl Fn(&T) -> Option<A>,
+) -> Result<Reply, ApiError> {
+    let (limit, sort) = (page_limit(request)?, sort(request)?);
+    let name = request.query::<String>("displayName")?;
     let (mut partition, mut after) = position(request)?;
-    let mut items = Vec::new();
-    while items.len() < limit {
-        let Some(compartment) = compartments.get(partition) else { break };
-        let wanted = query.clone().compartment(compartment).limit(limit - items.len());
-        let page = context.region.db.list::<T>(wanted.after(after)).await?;
-        items.extend(page.items.iter().filter_map(|document| accept(&document.value)));
+    let (mut items, mut looked_at) = (Vec::new(), 0);
+    // What is asked of the catalog at once: as much as the page has; if little of that is wanted, more.
+    let mut at_once = limit;
+    'full: while let Some(query) = queries.get(partition).filter(|_| looked_at < LOOKED_AT_MAX) {
+        let mut query = query.clone().sort(sort);
+        if let Some(name) = &name {
+            query = query.name(name);
+        }
+        let page = context.region.db.list::<T>(query.clone().limit(at_once).after(after)).await?;
+        looked_at += page.items.len();
+        at_once = PAGE_DOCUMENTS_MAX;
+        let (last, more) = (page.items.len().saturating_sub(1), page.next.is_some());
         after = page.next;
+        for (number, document) in page.items.iter().enumerate() {
+            items.extend(accept(&document.value));
+            if items.len() == limit && (number < last || more) {
+                after = Some(query.token_after(&document.value));
+                break 'full;
+            }
+        }
         if after.is_none() {
             partition += 1;
         }
+        if items.len() == limit {
+            break;
+        }
     }
-    let next = (partition < compartments.len()).then(|| {
+    let next = (partition < queries.len()).then(|| {
         format!("{partition}.{}", after.map(|token| token.to_string()).unwrap_or_default())
     });
     Ok(Reply::ok(&items)?.maybe_next_page(next))

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use calotype_store::{Location, S3Credentials};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -100,6 +101,8 @@ pub struct ImageConfig {
     pub import_size_in_gbs_max: u64,
     /// The largest disk that is exported. OCI's figure is 400.
     pub export_size_in_gbs_max: u64,
+    /// How long a deleted image can be restored; until then it takes its space. 0 = it cannot.
+    pub recycle_hours: u32,
     /// Other hosts from whose URLs images are imported, with a port if it is not 443; `*` stands for one label. So
     /// images come from another region, or another tenancy, by pre-authenticated request.
     pub import_hosts: Vec<String>,
@@ -117,6 +120,7 @@ impl Default for ImageConfig {
             custom_image_count: 0,
             import_size_in_gbs_max: 400,
             export_size_in_gbs_max: 400,
+            recycle_hours: 0,
             import_hosts: vec!["objectstorage.*.oraclecloud.com".into()],
             import_authorities: None,
             disk_reader: Vec::new(),
@@ -125,6 +129,11 @@ impl Default for ImageConfig {
 }
 
 impl ImageConfig {
+    /// How long a deleted image is kept in the bin, if at all.
+    pub fn recycle_time(&self) -> Option<SignedDuration> {
+        (self.recycle_hours > 0).then(|| SignedDuration::from_hours(self.recycle_hours.into()))
+    }
+
     /// In bytes.
     pub fn import_size_bytes_max(&self) -> u64 {
         self.import_size_in_gbs_max.saturating_mul(1 << 30)

@@ -26,7 +26,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor as _, Row as _, Transaction};
 
 pub use self::batch::Batch;
@@ -118,15 +118,7 @@ impl Db {
     /// A page of the documents that match.
     pub async fn list<T: Document>(&self, query: Query) -> Result<Page<Versioned<T>>, Error> {
         let (sql, arguments) = query.statement(T::KIND)?;
-        // Safe: the text is put together from constants only, values are arguments.
-        let mut statement = sqlx::query(AssertSqlSafe(sql));
-        for argument in arguments {
-            statement = match argument {
-                Argument::Text(text) => statement.bind(text),
-                Argument::Integer(integer) => statement.bind(integer),
-            };
-        }
-        let mut rows = statement.fetch_all(&self.readers).await?;
+        let mut rows = prepared(sql, arguments).fetch_all(&self.readers).await?;
         let more = rows.len() > query.page_limit();
         rows.truncate(query.page_limit());
         let next = match rows.last() {
@@ -145,6 +137,13 @@ impl Db {
             decode::<T>(&id, &row.try_get::<String, _>("body")?, row.try_get("version")?)
         });
         Ok(Page { items: items.collect::<Result<_, Error>>()?, next })
+    }
+
+    /// How many documents match.
+    pub async fn count<T: Document>(&self, query: &Query) -> Result<u64, Error> {
+        let (sql, arguments) = query.count_statement(T::KIND)?;
+        let row = prepared(sql, arguments).fetch_one(&self.readers).await?;
+        Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
     }
 
     /// All documents that match, page by page: for what is few by nature. What is inserted or
@@ -193,6 +192,20 @@ impl Db {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+fn prepared(
+    sql: String,
+    arguments: Vec<Argument>,
+) -> sqlx::query::Query<'static, Any, AnyArguments> {
+    // Safe: the text is put together from constants only, values are arguments.
+    arguments.into_iter().fold(
+        sqlx::query(AssertSqlSafe(sql)),
+        |statement, argument| match argument {
+            Argument::Text(text) => statement.bind(text),
+            Argument::Integer(integer) => statement.bind(integer),
+        },
+    )
 }
 
 async fn connect(

@@ -14,6 +14,7 @@ use calotype_store::ManifestId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::app::images::lifecycle::ImageLifecycle;
 use crate::db::Document;
 
 /// An image. Platform images have no compartment.
@@ -30,6 +31,9 @@ pub struct ImageRecord {
     /// What the archive that it was imported from allows its instances.
     #[serde(default)]
     pub capabilities: Option<ImageCapabilities>,
+    /// What its keepers want of it.
+    #[serde(default)]
+    pub lifecycle: ImageLifecycle,
 }
 
 /// What an image allows its instances.
@@ -255,9 +259,15 @@ impl Document for ApiKeyRecord {
 }
 
 impl ImageRecord {
-    /// Whether its disk must be kept.
+    /// Whether it is there for clients.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.resource.lifecycle_state != ImageState::Deleted
+    }
+
+    /// Whether its disk must be kept, be it because it may be restored.
+    #[must_use]
+    pub fn needs_disk(&self) -> bool {
+        self.is_alive() || self.lifecycle.time_purged.is_some()
     }
 }

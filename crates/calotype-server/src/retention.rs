@@ -8,6 +8,7 @@ use std::time::Duration;
 use calotype_api::work_requests::WorkRequestStatus;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::app::images::agenda;
 use crate::app::objects::CopyRecord;
 use crate::app::preauthenticated_requests::PreauthenticatedRecord;
 use crate::app::retry_tokens::{LIFETIME, RetryRecord};
@@ -15,8 +16,10 @@ use crate::db::{Batch, Db, Document, Error, Query};
 use crate::jobs::{WorkRequestRecord, collect};
 use crate::region::Region;
 
-/// How often it is looked for what can be forgotten.
-const INTERVAL: Duration = Duration::from_hours(1);
+/// How often it is looked for what is to be done with images, of which the due ones are found at once.
+const AGENDA_INTERVAL: Duration = Duration::from_mins(1);
+/// How often it is looked for what can be forgotten: so many times that.
+const FORGET_EVERY: u64 = 60;
 /// How long a finished work request is kept, for whoever asks what happened.
 const WORK_REQUESTS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
@@ -48,10 +51,18 @@ impl Litter {
 
 /// Forgets from time to time, as long as the region is there.
 pub(crate) async fn run(region: Weak<Region>) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    loop {
+    let mut interval = tokio::time::interval(AGENDA_INTERVAL);
+    for tick in 0_u64.. {
         interval.tick().await;
         let Some(region) = region.upgrade() else { return };
+        match agenda::run(&region.db, Timestamp::now()).await {
+            Ok(false) => {}
+            Ok(true) => collect::now(&region).await,
+            Err(error) => tracing::error!(%error, "cannot do what is due with images"),
+        }
+        if !tick.is_multiple_of(FORGET_EVERY) {
+            continue;
+        }
         if let Err(error) = forget(&region.db, Timestamp::now()).await {
             tracing::error!(%error, "cannot forget what is over");
         }

@@ -16,9 +16,11 @@ use calotype_api::work_requests::{
 use calotype_server::config::{Config, Paths};
 use calotype_server::init::API_KEY;
 use jiff::Timestamp;
-use reqwest::{Certificate, Method, StatusCode};
+use reqwest::header::HeaderMap;
+use reqwest::{Certificate, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use uuid::Uuid;
 
 mod objects;
 
@@ -48,6 +50,8 @@ pub struct Answer<T> {
     pub work_request: Option<Ocid>,
     /// Where the next page begins.
     pub next_page: Option<String>,
+    /// The version of what was read.
+    pub etag: Option<String>,
 }
 
 /// The region's refusal, as the API words it.
@@ -107,7 +111,7 @@ impl Client {
 
     /// Reads a resource or a list.
     pub async fn get<T: DeserializeOwned>(&self, target: &str) -> anyhow::Result<Answer<T>> {
-        self.send(Method::GET, target, &[]).await
+        self.send(Method::GET, target, &[], None).await
     }
 
     /// Reads all pages of a list. `target` has its query already.
@@ -130,12 +134,28 @@ impl Client {
         target: &str,
         body: &Value,
     ) -> anyhow::Result<Answer<T>> {
-        self.send(Method::POST, target, body.to_string().as_bytes()).await
+        self.send(Method::POST, target, body.to_string().as_bytes(), None).await
+    }
+
+    /// Changes something, if it is still of this version.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &Value,
+        etag: Option<&str>,
+    ) -> anyhow::Result<Answer<T>> {
+        self.send(Method::PUT, target, body.to_string().as_bytes(), etag).await
     }
 
     /// Deletes something.
     pub async fn delete(&self, target: &str) -> anyhow::Result<Answer<Value>> {
-        self.send(Method::DELETE, target, &[]).await
+        self.send(Method::DELETE, target, &[], None).await
+    }
+
+    /// A request with an id of its own: equal ones within a second have equal signatures, and are told apart by it.
+    fn request(&self, method: Method, url: String, signed: HeaderMap) -> RequestBuilder {
+        let id = Uuid::new_v4().simple().to_string();
+        self.http.request(method, url).headers(signed).header("opc-request-id", id)
     }
 
     async fn send<T: DeserializeOwned>(
@@ -143,12 +163,16 @@ impl Client {
         method: Method,
         target: &str,
         body: &[u8],
+        if_match: Option<&str>,
     ) -> anyhow::Result<Answer<T>> {
         let now = Timestamp::now().as_second();
         let headers = sign::sign(&self.key, &self.key_id, &method, target, &self.host, body, now)?;
         let url = format!("https://{}{target}", self.host);
-        let request = self.http.request(method, url).headers(headers).body(body.to_vec());
-        let request = request.timeout(REQUEST_TIMEOUT);
+        let request = self.request(method, url, headers).body(body.to_vec());
+        let mut request = request.timeout(REQUEST_TIMEOUT);
+        if let Some(etag) = if_match {
+            request = request.header("if-match", etag);
+        }
         let response = request.send().await.with_context(|| {
             format!("the region at {} does not answer: is `calotype serve` running?", self.host)
         })?;
@@ -161,7 +185,7 @@ impl Client {
                 .map(ToOwned::to_owned)
         };
         let work_request = header("opc-work-request-id").and_then(|id| id.parse().ok());
-        let next_page = header("opc-next-page");
+        let (next_page, etag) = (header("opc-next-page"), header("etag"));
         let bytes = response.bytes().await?;
         if !status.is_success() {
             return Err(refused(status, &bytes).into());
@@ -169,7 +193,7 @@ impl Client {
         let bytes = if bytes.is_empty() { &b"null"[..] } else { &bytes[..] };
         let body =
             serde_json::from_slice(bytes).context("the region's answer is not understood")?;
-        Ok(Answer { body, work_request, next_page })
+        Ok(Answer { body, work_request, next_page, etag })
     }
 
     /// Waits until a work request is over, telling its percentage; its failure is an error.

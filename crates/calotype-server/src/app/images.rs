@@ -9,15 +9,15 @@
 
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{
-    CreateImageDetails, Firmware, Image, ImageState, LaunchMode, LaunchOptions, ListingType,
-    NetworkType, UpdateImageDetails, VolumeType,
+    ChangeImageCompartmentDetails, CreateImageDetails, Firmware, Image, ImageState, LaunchMode,
+    LaunchOptions, ListingType, NetworkType, UpdateImageDetails, VolumeType,
 };
 use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 use calotype_api::text::DisplayName;
 
 use super::{Context, identity, instances, tags};
-use crate::db::{Batch, Versioned};
+use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::capture_image::{CaptureImage, Way};
 use crate::jobs::delete_image::DeleteImage;
@@ -25,9 +25,13 @@ use crate::records::{
     BootVolumeRecord, ImageCapabilities, ImageRecord, InstanceRecord, PLATFORM_IMAGES,
 };
 
+pub mod agenda;
 pub(crate) mod archive;
 pub mod export;
 mod import;
+pub mod lifecycle;
+
+use lifecycle::ImageLifecycle;
 
 /// `ListImages`: platform images first, then those of the compartment.
 pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
@@ -146,11 +150,11 @@ async fn check_count(context: &Context) -> Result<(), ApiError> {
     if limit == 0 {
         return Ok(());
     }
-    let mut images = 0;
-    let counted = context.region.db.for_each::<ImageRecord>(crate::db::Query::new(), |image| {
-        images += u64::from(image.is_alive() && image.resource.compartment_id.is_some());
-    });
-    counted.await?;
+    let alive = ImageState::ALL.iter().filter(|state| **state != ImageState::Deleted);
+    let alive = alive.fold(Query::new(), |query, state| query.state(state.as_str()));
+    let db = &context.region.db;
+    let of_the_region = db.count::<ImageRecord>(&alive.clone().in_no_compartment()).await?;
+    let images = db.count::<ImageRecord>(&alive).await?.saturating_sub(of_the_region);
     if images < limit {
         return Ok(());
     }
@@ -258,6 +262,7 @@ async fn new_image(
         size_bytes,
         compatible_shapes: base.compatible_shapes,
         capabilities: base.capabilities,
+        lifecycle: ImageLifecycle::default(),
     })
 }
 
@@ -320,7 +325,7 @@ fn in_words_of_oci(error: ApiError, words: &str) -> ApiError {
 /// A name that no platform image has.
 async fn usable_name(context: &Context, name: DisplayName) -> Result<String, ApiError> {
     let name = String::from(name);
-    let query = crate::db::Query::new().compartment(PLATFORM_IMAGES).name(&name);
+    let query = Query::new().compartment(PLATFORM_IMAGES).name(&name);
     let named = context.region.db.list_all::<ImageRecord>(query).await?;
     if !named.iter().any(|image| image.is_alive()) {
         return Ok(name);
@@ -370,7 +375,28 @@ pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiErro
             )));
         }
     }
-    image.value.resource.lifecycle_state = ImageState::Deleted;
-    let job = DeleteImage::new(&image);
-    super::submit(&context, job, Batch::new().replace(&image), Reply::no_content()).await
+    lifecycle::check_deletion(&image)?;
+    let batch = lifecycle::delete(&context, &mut image).await?;
+    super::submit(&context, DeleteImage::new(&image), batch, Reply::no_content()).await
+}
+
+/// `ChangeImageCompartment`.
+pub async fn change_compartment(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: ChangeImageCompartmentDetails = request.json()?;
+    let mut image = load(&context, &request.path("imageId")?).await?;
+    request.check_etag(&image.etag())?;
+    if !image.is_alive() || image.resource.compartment_id.is_none() {
+        return Err(ApiError::not_authorized_or_not_found());
+    }
+    identity::compartment_exists(&context, &details.compartment_id).await?;
+    let state = image.resource.lifecycle_state;
+    if !matches!(state, ImageState::Available | ImageState::Disabled) {
+        return Err(ApiError::incorrect_state(format!(
+            "image {} is {state}: only an AVAILABLE or DISABLED image can be moved",
+            image.resource.id
+        )));
+    }
+    image.value.resource.compartment_id = Some(details.compartment_id);
+    let batch = lifecycle::enrol(&context, &image, Batch::new().replace(&image)).await?;
+    context.commit(batch, Reply::no_content().etag(image.next_etag())).await
 }

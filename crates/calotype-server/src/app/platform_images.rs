@@ -9,6 +9,7 @@ use calotype_api::tags::{DefinedTags, FreeformTags};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::images::lifecycle::ImageLifecycle;
 use super::{Context, images, measured, shapes};
 use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
@@ -108,5 +109,6 @@ pub fn new_record(
         size_bytes,
         compatible_shapes: shapes::all_names(),
         capabilities: None,
+        lifecycle: ImageLifecycle::default(),
     })
 }

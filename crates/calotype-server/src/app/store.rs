@@ -95,7 +95,7 @@ pub async fn image_usage(context: Context, request: Request) -> Result<Reply, Ap
     let mut usages = Vec::new();
     for image in region.db.list_all::<ImageRecord>(Query::new()).await? {
         let image = image.value;
-        let (true, Some(manifest)) = (image.is_alive(), image.manifest) else { continue };
+        let (true, Some(manifest)) = (image.needs_disk(), image.manifest) else { continue };
         let holders = holders.get(&manifest).map_or(1, |holders| holders.len() as u64);
         let space = space.disks.get(&manifest);
         let only = holders == 1;

@@ -9,6 +9,7 @@ use std::ops::Bound;
 
 use data_encoding::BASE64URL_NOPAD;
 
+use super::document::Document;
 use super::error::{Error, ErrorKind};
 
 /// Most documents in one page, whatever was asked for.
@@ -156,6 +157,32 @@ impl Query {
     /// is asked for: whether it exists tells whether there is another page.
     pub(super) fn statement(&self, kind: &str) -> Result<(String, Vec<Argument>), Error> {
         let mut arguments = Arguments::default();
+        let conditions = self.conditions(kind, &mut arguments)?;
+        let way = match self.sort.order {
+            SortOrder::Ascending => "ASC",
+            SortOrder::Descending => "DESC",
+        };
+        let order = match self.sort.key {
+            SortKey::TimeCreated => format!("time_created_us {way}, id {way}"),
+            SortKey::Name => format!("name {way}, time_created_us {way}, id {way}"),
+        };
+        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX).saturating_add(1);
+        let sql = format!(
+            "SELECT body, version, id, name, time_created_us FROM document \
+             WHERE {conditions} ORDER BY {order} LIMIT {}",
+            arguments.integer(limit)
+        );
+        Ok((sql, arguments.0))
+    }
+
+    /// The statement that counts what matches.
+    pub(super) fn count_statement(&self, kind: &str) -> Result<(String, Vec<Argument>), Error> {
+        let mut arguments = Arguments::default();
+        let conditions = self.conditions(kind, &mut arguments)?;
+        Ok((format!("SELECT COUNT(*) FROM document WHERE {conditions}"), arguments.0))
+    }
+
+    fn conditions(&self, kind: &str, arguments: &mut Arguments) -> Result<String, Error> {
         let mut conditions = vec![format!("kind = {}", arguments.text(kind))];
         for (column, wanted) in [
             ("parent_id", &self.parent_id),
@@ -181,24 +208,9 @@ impl Query {
             conditions.push(format!("state IN ({})", states.join(", ")));
         }
         if let Some(token) = &self.after {
-            conditions.push(self.beyond(&token.key(self.fingerprint(kind))?, &mut arguments));
+            conditions.push(self.beyond(&token.key(self.fingerprint(kind))?, arguments));
         }
-        let way = match self.sort.order {
-            SortOrder::Ascending => "ASC",
-            SortOrder::Descending => "DESC",
-        };
-        let order = match self.sort.key {
-            SortKey::TimeCreated => format!("time_created_us {way}, id {way}"),
-            SortKey::Name => format!("name {way}, time_created_us {way}, id {way}"),
-        };
-        let limit = i64::try_from(self.limit).unwrap_or(i64::MAX).saturating_add(1);
-        let sql = format!(
-            "SELECT body, version, id, name, time_created_us FROM document \
-             WHERE {} ORDER BY {order} LIMIT {}",
-            conditions.join(" AND "),
-            arguments.integer(limit)
-        );
-        Ok((sql, arguments.0))
+        Ok(conditions.join(" AND "))
     }
 
     /// The condition of being behind `key` in the list.
@@ -216,6 +228,16 @@ impl Query {
                 format!("(name, time_created_us, id) {beyond} ({name}, {time}, {id})")
             }
         }
+    }
+
+    /// Where the page begins that follows this document.
+    pub fn token_after<T: Document>(&self, document: &T) -> PageToken {
+        let key = Key {
+            time_created_us: document.time_created().as_microsecond(),
+            id: document.id(),
+            name: document.name().unwrap_or_default(),
+        };
+        self.token(T::KIND, &key)
     }
 
     pub(super) fn token(&self, kind: &str, key: &Key) -> PageToken {

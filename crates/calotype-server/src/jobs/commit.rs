@@ -9,10 +9,12 @@ use calotype_api::images::ImageState;
 use calotype_api::ocid::Ocid;
 use calotype_disk::Disk;
 use calotype_store::{Committed, ErrorKind, ManifestId, PartialId};
+use jiff::Timestamp;
 
 use super::follow::follow;
 use super::records::image;
 use super::{StepContext, StepError, Workflow};
+use crate::app::images::agenda;
 use crate::db::Batch;
 use crate::error::{Error, Result};
 use crate::records::ImageRecord;
@@ -143,6 +145,7 @@ where
 {
     let mut image = image(&context.environment, &id).await?;
     image.value.resource.lifecycle_state = ImageState::Deleted;
-    context.write(Batch::new().replace(&image));
+    let forgotten = agenda::forget_failed(&image, Timestamp::now());
+    context.write(Batch::new().replace(&image).insert(&forgotten));
     Ok(())
 }

@@ -15,6 +15,9 @@ use crate::region::Region;
 pub struct DeleteImage {
     image_id: Ocid,
     compartment_id: Option<Ocid>,
+    /// Whether its disk is kept, for it may be restored.
+    #[serde(default)]
+    is_in_bin: bool,
 }
 
 impl DeleteImage {
@@ -23,6 +26,7 @@ impl DeleteImage {
         Self {
             image_id: image.resource.id.clone(),
             compartment_id: image.resource.compartment_id.clone(),
+            is_in_bin: image.needs_disk(),
         }
     }
 }
@@ -45,7 +49,9 @@ impl Workflow for DeleteImage {
         weight: 1,
         run: |context| {
             Box::pin(async {
-                collect::now(&context.environment).await;
+                if !context.state.is_in_bin {
+                    collect::now(&context.environment).await;
+                }
                 Ok(())
             })
         },

@@ -2,7 +2,8 @@
 
 use http::Method;
 
-use super::{Body, LIMIT, Operation, PAGE, Service, Target};
+use super::{Body, COMPARTMENT, LIMIT, Operation, PAGE, Service, Target};
+use crate::app::images::lifecycle;
 use crate::app::{platform_images, store};
 
 pub(super) static OPERATIONS: &[Operation] = &[
@@ -65,5 +66,65 @@ pub(super) static OPERATIONS: &[Operation] = &[
         body: Body::None,
         permissions: &[("INSTANCE_IMAGE_READ", Target::Path("imageId"))],
         handler: handler!(store::verify),
+    },
+    Operation {
+        name: "GetImageLifecycle",
+        service: Service::Calotype,
+        method: Method::GET,
+        path: "/calotype/images/{imageId}/lifecycle",
+        query: &[],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_INSPECT", Target::Path("imageId"))],
+        handler: handler!(lifecycle::get),
+    },
+    Operation {
+        name: "UpdateImageLifecycle",
+        service: Service::Calotype,
+        method: Method::PUT,
+        path: "/calotype/images/{imageId}/lifecycle",
+        query: &[],
+        body: Body::Json,
+        permissions: &[("INSTANCE_IMAGE_UPDATE", Target::Path("imageId"))],
+        handler: handler!(lifecycle::update),
+    },
+    Operation {
+        name: "RestoreImage",
+        service: Service::Calotype,
+        method: Method::POST,
+        path: "/calotype/images/{imageId}/actions/restore",
+        query: &[],
+        body: Body::OptionalJson,
+        permissions: &[("INSTANCE_IMAGE_DELETE", Target::Path("imageId"))],
+        handler: handler!(lifecycle::restore),
+    },
+    Operation {
+        name: "ListDeletedImages",
+        service: Service::Calotype,
+        method: Method::GET,
+        path: "/calotype/deletedImages",
+        query: &[COMPARTMENT, LIMIT, PAGE],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(lifecycle::list_deleted),
+    },
+    Operation {
+        name: "ListImageFamilies",
+        service: Service::Calotype,
+        method: Method::GET,
+        path: "/calotype/imageFamilies",
+        query: &[COMPARTMENT, LIMIT, PAGE],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(lifecycle::list_families),
+    },
+    Operation {
+        name: "GetLatestImage",
+        service: Service::Calotype,
+        method: Method::GET,
+        path: "/calotype/imageFamilies/{family}/latest",
+        query: &[COMPARTMENT],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(lifecycle::get_latest),
     },
 ];

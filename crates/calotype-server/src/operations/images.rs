@@ -77,6 +77,19 @@ pub(super) static OPERATIONS: &[Operation] = &[
         handler: handler!(images::delete),
     },
     Operation {
+        name: "ChangeImageCompartment",
+        service: Service::Compute,
+        method: Method::POST,
+        path: "/20160918/images/{imageId}/actions/changeCompartment",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("INSTANCE_IMAGE_MOVE", Target::Path("imageId")),
+            ("INSTANCE_IMAGE_MOVE", Target::Body("compartmentId")),
+        ],
+        handler: handler!(images::change_compartment),
+    },
+    Operation {
         name: "ExportImage",
         service: Service::Compute,
         method: Method::POST,

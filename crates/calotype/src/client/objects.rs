@@ -57,7 +57,7 @@ impl Client {
         let body = body.map(ToString::to_string).unwrap_or_default().into_bytes();
         let signed = sign::sign(&self.key, &self.key_id, &method, target, host, &body, now)?;
         let url = format!("https://{host}{target}");
-        let request = self.http.request(method, url).headers(signed).body(body);
+        let request = self.request(method, url, signed).body(body);
         answered(request.send().await.context("the region does not answer")?).await
     }
 
@@ -66,7 +66,7 @@ impl Client {
         let host = &self.objects_host;
         let signed = sign::sign_upload(&self.key, &self.key_id, &Method::PUT, target, host, now)?;
         let url = format!("https://{host}{target}");
-        let request = self.http.put(url).headers(signed).body(bytes);
+        let request = self.request(Method::PUT, url, signed).body(bytes);
         answered(request.send().await.context("the region does not answer")?).await
     }
 }

@@ -13,6 +13,7 @@ use super::instance;
 use crate::client::Client;
 use crate::render;
 
+mod lifecycle;
 mod transfer;
 
 /// What can be done with images here; everything else is the `oci` client's.
@@ -44,6 +45,28 @@ pub enum Command {
         after_help = "Examples:\n  calotype image export golden golden.qcow2\n  calotype image export golden golden.oci     (another region imports it as it is)"
     )]
     Export(transfer::ExportArguments),
+    /// Set an image's family, its dates of deprecation and disabling, and its protection from deletion.
+    #[command(
+        after_help = "Examples:\n  calotype image edit golden-42 --family golden --protect\n  calotype image edit golden-41 --deprecate now --disable 2027-06-30T00:00:00Z\n  calotype image edit golden-41 --unprotect"
+    )]
+    Edit(lifecycle::EditArguments),
+    /// List families, and the image that each stands for.
+    Families,
+    /// Print an image's OCID, for other commands.
+    #[command(
+        after_help = "Example:\n  oci compute instance launch --image-id $(calotype image id family/golden) ..."
+    )]
+    Id {
+        /// Display name, OCID or `family/NAME`.
+        image: String,
+    },
+    /// List deleted images that can be restored (recycle_hours in the section [images] of the region's settings).
+    Deleted,
+    /// Bring a deleted image back.
+    Restore {
+        /// Display name or OCID.
+        image: String,
+    },
 }
 
 /// Arguments of `calotype image create`.
@@ -69,6 +92,14 @@ pub async fn run(directory: &Path, command: Command) -> anyhow::Result<()> {
         Command::Create(arguments) => create(&Client::open(directory)?, arguments).await,
         Command::Import(arguments) => transfer::import(&Client::open(directory)?, arguments).await,
         Command::Export(arguments) => transfer::export(&Client::open(directory)?, arguments).await,
+        Command::Edit(arguments) => lifecycle::edit(&Client::open(directory)?, arguments).await,
+        Command::Families => lifecycle::families(&Client::open(directory)?).await,
+        Command::Id { image } => {
+            println!("{}", find(&Client::open(directory)?, &image).await?.id);
+            Ok(())
+        }
+        Command::Deleted => lifecycle::deleted(&Client::open(directory)?).await,
+        Command::Restore { image } => lifecycle::restore(&Client::open(directory)?, &image).await,
     }
 }
 
@@ -136,8 +167,11 @@ async fn create(client: &Client, arguments: CreateArguments) -> anyhow::Result<(
     Ok(())
 }
 
-/// The image with that display name or OCID.
+/// The image with that display name or OCID, or the latest of `family/NAME`.
 async fn find(client: &Client, name: &str) -> anyhow::Result<Image> {
+    if let Some(family) = name.strip_prefix("family/") {
+        return lifecycle::latest(client, family).await;
+    }
     let images = client.images().await?.into_iter();
     let mut found: Vec<Image> =
         images.filter(|image| image.display_name == name || image.id.as_str() == name).collect();

@@ -10,6 +10,7 @@ use calotype_confined::Expected;
 use calotype_disk::{FormatName, Source as _};
 use http::Uri;
 
+use super::lifecycle::ImageLifecycle;
 use super::{check_count, in_words_of_oci, named_or_dated, preset};
 use crate::app::objects::address::{Address, leads_here};
 use crate::app::{Context, identity, measured, shapes, submit_visible, tags};
@@ -141,6 +142,7 @@ async fn new_image(
         size_bytes: 0,
         compatible_shapes: shapes::names_for_imports(),
         capabilities: None,
+        lifecycle: ImageLifecycle::default(),
     })
 }
 

@@ -122,7 +122,7 @@ pub struct Holder {
 pub async fn holders(db: &Db) -> Result<BTreeMap<ManifestId, Vec<Holder>>, Error> {
     let mut holders: BTreeMap<ManifestId, Vec<Holder>> = BTreeMap::new();
     let images = db.list_all::<ImageRecord>(Query::new()).await?;
-    for image in images.iter().filter(|image| image.is_alive()) {
+    for image in images.iter().filter(|image| image.needs_disk()) {
         let Some(manifest) = image.manifest else { continue };
         let holder = holder("image", &image.resource.id, &image.resource.display_name);
         holders.entry(manifest).or_default().push(holder);
