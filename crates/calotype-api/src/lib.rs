@@ -30,6 +30,7 @@ pub mod sources;
 pub mod tags;
 pub mod text;
 pub mod time;
+pub mod vcn_parts;
 pub mod wire_enum;
 pub mod work_requests;
 

@@ -12,6 +12,7 @@ use crate::ocid::Ocid;
 use crate::tags::{DefinedTags, FreeformTags};
 use crate::text::{DisplayName, Text};
 use crate::time::Time;
+use crate::vcn_parts::PartState;
 use crate::wire_enum::wire_enum;
 
 /// A virtual cloud network.
@@ -62,6 +63,26 @@ pub struct CreateVcnDetails {
     pub security_attributes: Option<DefinedTags>,
 }
 
+/// Body of UpdateVcn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateVcnDetails {
+    pub defined_tags: Option<DefinedTags>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub is_zpr_only: Option<bool>,
+    pub security_attributes: Option<DefinedTags>,
+}
+
+/// Who resolves the names of a VCN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VcnDnsResolverAssociation {
+    pub dns_resolver_id: Option<Ocid>,
+    pub lifecycle_state: PartState,
+    pub vcn_id: Ocid,
+}
+
 /// A subnet of a VCN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,7 +105,7 @@ pub struct Subnet {
     pub lifecycle_state: NetworkState,
     pub prohibit_internet_ingress: bool,
     pub prohibit_public_ip_on_vnic: bool,
-    pub route_table_id: Option<Ocid>,
+    pub route_table_id: Ocid,
     pub security_list_ids: Option<Vec<Ocid>>,
     pub subnet_domain_name: Option<String>,
     #[serde(default)]
@@ -117,6 +138,21 @@ pub struct CreateSubnetDetails {
     pub vcn_id: Ocid,
 }
 
+/// Body of UpdateSubnet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateSubnetDetails {
+    pub cidr_block: Option<String>,
+    pub defined_tags: Option<DefinedTags>,
+    pub dhcp_options_id: Option<Ocid>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub ipv6_cidr_block: Option<String>,
+    pub ipv6_cidr_blocks: Option<Vec<String>>,
+    pub route_table_id: Option<Ocid>,
+    pub security_list_ids: Option<Vec<Ocid>>,
+}
+
 /// A virtual network card.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -145,6 +181,20 @@ pub struct Vnic {
     pub system_tags: DefinedTags,
     pub time_created: Time,
     pub vlan_id: Option<Ocid>,
+}
+
+/// Body of UpdateVnic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateVnicDetails {
+    pub defined_tags: Option<DefinedTags>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub hostname_label: Option<String>,
+    pub nsg_ids: Option<Vec<Ocid>>,
+    pub route_table_id: Option<Ocid>,
+    pub security_attributes: Option<DefinedTags>,
+    pub skip_source_dest_check: Option<bool>,
 }
 
 /// A network card attached to an instance.
@@ -191,6 +241,19 @@ pub struct PrivateIp {
     pub vnic_id: Option<Ocid>,
 }
 
+/// Body of UpdatePrivateIp.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdatePrivateIpDetails {
+    pub defined_tags: Option<DefinedTags>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub hostname_label: Option<String>,
+    pub lifetime: Option<IpLifetime>,
+    pub route_table_id: Option<Ocid>,
+    pub vnic_id: Option<Ocid>,
+}
+
 /// A public address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -212,6 +275,16 @@ pub struct PublicIp {
     pub public_ip_pool_id: Option<Ocid>,
     pub scope: PublicIpScope,
     pub time_created: Time,
+}
+
+/// Body of UpdatePublicIp.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdatePublicIpDetails {
+    pub defined_tags: Option<DefinedTags>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub private_ip_id: Option<Ocid>,
 }
 
 /// Body of GetPublicIpByPrivateIpId.

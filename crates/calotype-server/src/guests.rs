@@ -186,6 +186,11 @@ impl Guests {
         Ok(true)
     }
 
+    /// Lets the guests of a subnet out, or no longer, at once.
+    pub fn set_outbound(&self, subnet: &Ocid, outbound: bool) {
+        self.network.set_outbound(subnet.as_str(), outbound);
+    }
+
     /// Plugs a machine into its network and watches it. One that cannot be plugged in is ended.
     async fn plug(
         &self,

@@ -30,6 +30,7 @@ mod images;
 mod instances;
 mod object_storage;
 mod shapes;
+mod vcn_parts;
 mod virtual_network;
 mod work_requests;
 
@@ -144,6 +145,7 @@ pub static OPERATIONS: &[&[Operation]] = &[
     consoles::OPERATIONS,
     blockstorage::OPERATIONS,
     virtual_network::OPERATIONS,
+    vcn_parts::OPERATIONS,
     identity::OPERATIONS,
     object_storage::OPERATIONS,
     work_requests::OPERATIONS,

@@ -3,8 +3,8 @@
 //!
 //! The private address comes from the subnet's block, all but its first two and its last. The
 //! "public" address is one of the host's own 127.0.0.0/8, on which the ports of the guest are
-//! published; it is reached from this host only. Whether guests reach the internet is a matter of
-//! the subnet: see [`OUTBOUND_TAG`].
+//! published; it is reached from this host only. Whether guests reach the internet is decided by their
+//! subnet's route table: see [`outbound`].
 
 use calotype_api::error::ApiError;
 use calotype_api::networks::{CreateSubnetDetails, CreateVcnDetails};
@@ -20,26 +20,35 @@ use crate::init::new_ocid;
 
 mod addresses;
 mod cidr;
+pub mod outbound;
+mod parts;
 mod plug;
 mod records;
 mod subnets;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod vcns;
 mod vnics;
 
 pub use addresses::{
-    get_private_ip, get_public_ip, get_public_ip_by_private_ip_id, list_private_ips,
-    list_public_ips,
+    get_private_ip, get_public_ip, get_public_ip_by_ip_address, get_public_ip_by_private_ip_id,
+    list_ipv6s, list_private_ips, list_public_ips, update_private_ip, update_public_ip,
+};
+pub use parts::{
+    create_part, delete_part, get_part, list_network_security_group_vnics,
+    list_network_security_groups, list_parts, update_part,
 };
 pub use plug::{
     PlannedVnic, VnicOwner, VnicOwnerView, mac_address, metadata_of, owner_of, plan_vnic,
     release_vnic, vnic_config,
 };
 pub use records::{SubnetPlace, SubnetRecord, VcnRecord, VnicRecord};
-pub use subnets::{OUTBOUND_TAG, create_subnet, delete_subnet, get_subnet, list_subnets};
-pub use vcns::{create_vcn, delete_vcn, get_vcn, list_vcns};
-pub use vnics::{get_vnic, get_vnic_attachment, list_vnic_attachments};
+pub use subnets::{create_subnet, delete_subnet, get_subnet, list_subnets, update_subnet};
+pub use vcns::{
+    create_vcn, delete_vcn, get_vcn, get_vcn_dns_resolver_association, list_vcns, update_vcn,
+};
+pub use vnics::{get_vnic, get_vnic_attachment, list_vnic_attachments, update_vnic};
 
 /// Block of the network of a new region.
 const DEFAULT_VCN_CIDR: &str = "10.0.0.0/16";
@@ -50,7 +59,8 @@ const DEFAULT_NAME: &str = "default";
 /// Characters of a DNS label of a network or subnet.
 const DNS_LABEL_LENGTH_MAX: usize = 15;
 
-/// A network and a subnet, both called `default`, for a new region: instances can be launched at once.
+/// A network and a subnet, both called `default`, with a way to the internet, for a new region: instances can be
+/// launched at once.
 pub fn default_network(
     config: &Config,
     compartment: &Ocid,
@@ -97,7 +107,8 @@ pub fn default_network(
         vcn_id: vcn.resource.id.clone(),
     };
     let subnet = subnets::new(id("subnet")?, &mut vcn, details, now).map_err(internal)?;
-    Ok(Batch::new().insert(&vcn).insert(&subnet))
+    let batch = Batch::new().insert(&vcn).insert(&subnet);
+    parts::with_way_out(batch, &vcn, &id("internetgateway")?, now).map_err(internal)
 }
 
 /// The name of what was given none: kind and time.

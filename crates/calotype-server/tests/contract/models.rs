@@ -3,7 +3,7 @@
 use calotype_api::{
     boot_volumes, buckets, console_connections, console_histories, identity, images,
     instance_actions, instances, networks, objects, preauthenticated_requests, shapes, sources,
-    work_requests,
+    vcn_parts, work_requests,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -73,6 +73,19 @@ const ROWS: &[Row] = rows! {
         console_connections::UpdateInstanceConsoleConnectionDetails, networks::CreateVcnDetails,
         networks::CreateSubnetDetails, networks::GetPublicIpByPrivateIpIdDetails,
         networks::GetPublicIpByIpAddressDetails;
+    "core" Answered: networks::VcnDnsResolverAssociation, vcn_parts::InternetGateway,
+        vcn_parts::RouteTable, vcn_parts::SecurityList, vcn_parts::DhcpOptions,
+        vcn_parts::NetworkSecurityGroup, vcn_parts::NetworkSecurityGroupVnic;
+    "core" Asked: networks::UpdateVcnDetails,
+        networks::UpdateSubnetDetails, networks::UpdateVnicDetails,
+        networks::UpdatePrivateIpDetails, networks::UpdatePublicIpDetails,
+        vcn_parts::CreateInternetGatewayDetails, vcn_parts::UpdateInternetGatewayDetails,
+        vcn_parts::CreateRouteTableDetails, vcn_parts::UpdateRouteTableDetails,
+        vcn_parts::CreateSecurityListDetails, vcn_parts::UpdateSecurityListDetails,
+        vcn_parts::CreateDhcpDetails, vcn_parts::UpdateDhcpDetails,
+        vcn_parts::CreateNetworkSecurityGroupDetails, vcn_parts::RouteRule,
+        vcn_parts::EgressSecurityRule, vcn_parts::IngressSecurityRule, vcn_parts::IcmpOptions,
+        vcn_parts::TcpOptions, vcn_parts::UdpOptions, vcn_parts::PortRange;
     "identity" Answered: identity::Tenancy, identity::Compartment, identity::AvailabilityDomain,
         identity::FaultDomain, identity::Region, identity::RegionSubscription;
     "identity" Asked: identity::CreateCompartmentDetails;
@@ -96,7 +109,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("CreateImageDetails", "launchOptions", "stands in the service's own document, in no client"),
     ("Image", "compartmentId", "a platform image has none"),
     ("Compartment", "compartmentId", "the root compartment has none"),
-    ("Subnet", "routeTableId", "there are no route tables here; no client needs one to be named"),
 ];
 
 fn excepted(model: &str, attribute: &str) -> bool {

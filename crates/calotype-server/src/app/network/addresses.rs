@@ -1,19 +1,23 @@
-//! Private and public addresses, each seen through the VNIC that has it.
+//! Private and public addresses, each seen, and labelled, through the VNIC that has it.
 
 use std::net::Ipv4Addr;
 
 use calotype_api::error::ApiError;
 use calotype_api::networks::{
-    AssignedEntityType, GetPublicIpByPrivateIpIdDetails, IpLifetime, IpState, PrivateIp, PublicIp,
-    PublicIpScope, PublicIpState,
+    AssignedEntityType, GetPublicIpByIpAddressDetails, GetPublicIpByPrivateIpIdDetails, IpLifetime,
+    IpState, PrivateIp, PublicIp, PublicIpScope, PublicIpState, UpdatePrivateIpDetails,
+    UpdatePublicIpDetails,
 };
 use calotype_api::ocid::Ocid;
 use calotype_api::tags::{DefinedTags, FreeformTags};
+use calotype_api::text::DisplayName;
 
-use super::records::{PRIVATE_IP, PUBLIC_IP, SubnetRecord, VnicRecord, sibling};
-use super::vnics::load;
-use crate::app::{Context, identity, page_limit};
-use crate::db::{PageToken, Query};
+use super::plug::public_claim;
+use super::records::{Label, PRIVATE_IP, PUBLIC_IP, SubnetRecord, VNIC, VnicRecord, sibling};
+use super::vnics::{load, rename_host};
+use crate::app::claims::Claim;
+use crate::app::{Context, identity, page_limit, refuse_given, tags};
+use crate::db::{Batch, PageToken, Query};
 use crate::http::{Reply, Request};
 
 /// `GetPrivateIp`.
@@ -86,6 +90,82 @@ pub async fn get_public_ip_by_private_ip_id(
     public_ip_reply(&context, &details.private_ip_id, PRIVATE_IP).await
 }
 
+/// `GetPublicIpByIpAddress`.
+pub async fn get_public_ip_by_ip_address(
+    context: Context,
+    request: Request,
+) -> Result<Reply, ApiError> {
+    let details: GetPublicIpByIpAddressDetails = request.json()?;
+    let claim = context.region.db.get::<Claim>(&public_claim(details.ip_address)).await?;
+    let owner = claim.and_then(|claim| claim.owner.parse::<Ocid>().ok());
+    let vnic = owner.ok_or_else(ApiError::not_authorized_or_not_found)?;
+    public_ip_reply(&context, &vnic, VNIC).await
+}
+
+/// `UpdatePrivateIp`: its name and tags, and its guest's host name.
+pub async fn update_private_ip(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: UpdatePrivateIpDetails = request.json()?;
+    let mut vnic = load(&context, &request.path("privateIpId")?, PRIVATE_IP).await?;
+    private_ip(&vnic).ok_or_else(ApiError::not_authorized_or_not_found)?;
+    request.check_etag(&vnic.etag())?;
+    let moved = details.vnic_id.is_some_and(|id| id != vnic.resource.id);
+    refuse_given(&[
+        ("lifetime", details.lifetime == Some(IpLifetime::Reserved)),
+        ("routeTableId", details.route_table_id.is_some()),
+        // The primary address of a VNIC stays with it, in OCI, too; and there are no others here.
+        ("vnicId", moved),
+    ])?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let label = &mut vnic.value.private_label;
+    relabel(label, details.display_name, details.defined_tags, details.freeform_tags);
+    let batch = match details.hostname_label {
+        Some(name) => rename_host(&context, &mut vnic.value, &name, "hostnameLabel").await?,
+        None => Batch::new(),
+    };
+    let address = private_ip(&vnic).ok_or_else(ApiError::internal)?;
+    let reply = Reply::ok(&address)?.etag(vnic.next_etag());
+    context.commit(batch.replace(&vnic), reply).await
+}
+
+/// `UpdatePublicIp`: its name and tags. One that lives with its VNIC cannot be assigned to another.
+pub async fn update_public_ip(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: UpdatePublicIpDetails = request.json()?;
+    let mut vnic = load(&context, &request.path("publicIpId")?, PUBLIC_IP).await?;
+    public_ip(&vnic).ok_or_else(ApiError::not_authorized_or_not_found)?;
+    request.check_etag(&vnic.etag())?;
+    let moved = details
+        .private_ip_id
+        .is_some_and(|id| sibling(&id, PUBLIC_IP) != sibling(&vnic.resource.id, PUBLIC_IP));
+    refuse_given(&[("privateIpId", moved)])?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let label = &mut vnic.value.public_label;
+    relabel(label, details.display_name, details.defined_tags, details.freeform_tags);
+    let address = public_ip(&vnic).ok_or_else(ApiError::internal)?;
+    crate::app::replace(&context, vnic, |_| Reply::ok(&address)).await
+}
+
+fn relabel(
+    label: &mut Label,
+    name: Option<DisplayName>,
+    defined: Option<DefinedTags>,
+    freeform: Option<FreeformTags>,
+) {
+    label.display_name = name.map(String::from).or(label.display_name.take());
+    label.defined_tags = defined.unwrap_or(std::mem::take(&mut label.defined_tags));
+    label.freeform_tags = freeform.unwrap_or(std::mem::take(&mut label.freeform_tags));
+}
+
+/// `ListIpv6s`: no VNIC has one, which is only said of what is there.
+pub async fn list_ipv6s(context: Context, request: Request) -> Result<Reply, ApiError> {
+    if let Some(subnet) = request.query::<Ocid>("subnetId")? {
+        crate::app::load::<SubnetRecord>(&context, &subnet).await?;
+    }
+    if let Some(vnic) = request.query::<Ocid>("vnicId")? {
+        crate::app::load::<VnicRecord>(&context, &vnic).await?;
+    }
+    crate::app::page_of::<()>(&request, &[])
+}
+
 async fn public_ip_reply(context: &Context, id: &Ocid, kind: &str) -> Result<Reply, ApiError> {
     let vnic = load(context, id, kind).await?;
     let address = public_ip(&vnic).ok_or_else(ApiError::not_authorized_or_not_found)?;
@@ -119,9 +199,9 @@ pub(super) fn private_ip(vnic: &VnicRecord) -> Option<PrivateIp> {
         availability_domain: resource.availability_domain.clone(),
         cidr_prefix_length: None,
         compartment_id: resource.compartment_id.clone(),
-        defined_tags: DefinedTags::new(),
-        display_name: resource.display_name.clone(),
-        freeform_tags: FreeformTags::new(),
+        defined_tags: vnic.private_label.defined_tags.clone(),
+        display_name: named(&vnic.private_label, vnic),
+        freeform_tags: vnic.private_label.freeform_tags.clone(),
         hostname_label: resource.hostname_label.clone(),
         ip_address: resource.private_ip?,
         ip_state: Some(IpState::Assigned),
@@ -145,9 +225,9 @@ pub(super) fn public_ip(vnic: &VnicRecord) -> Option<PublicIp> {
         assigned_entity_type: Some(AssignedEntityType::PrivateIp),
         availability_domain: Some(resource.availability_domain.clone()),
         compartment_id: resource.compartment_id.clone(),
-        defined_tags: DefinedTags::new(),
-        display_name: resource.display_name.clone(),
-        freeform_tags: FreeformTags::new(),
+        defined_tags: vnic.public_label.defined_tags.clone(),
+        display_name: named(&vnic.public_label, vnic),
+        freeform_tags: vnic.public_label.freeform_tags.clone(),
         ip_address: resource.public_ip?,
         lifecycle_state: PublicIpState::Assigned,
         lifetime: IpLifetime::Ephemeral,
@@ -156,4 +236,8 @@ pub(super) fn public_ip(vnic: &VnicRecord) -> Option<PublicIp> {
         scope: PublicIpScope::AvailabilityDomain,
         time_created: resource.time_created,
     })
+}
+
+fn named(label: &Label, vnic: &VnicRecord) -> String {
+    label.display_name.clone().unwrap_or_else(|| vnic.resource.display_name.clone())
 }

@@ -8,14 +8,16 @@ use calotype_api::instances::CreateVnicDetails;
 use calotype_api::networks::{Vnic, VnicState};
 use calotype_api::ocid::Ocid;
 use calotype_api::tags::DefinedTags;
+use calotype_api::vcn_parts::Group;
 use calotype_net::{PublicAddress, SubnetConfig, VnicConfig};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::cidr::Cidr;
-use super::random_mac;
-use super::records::{SubnetRecord, VnicRecord};
+use super::parts::Content as _;
+use super::records::{Label, SubnetRecord, VcnRecord, VnicRecord};
+use super::{outbound, random_mac, uses};
 use crate::app::claims::Claim;
 use crate::app::{Context, refuse_given, tags};
 use crate::db::{self, Batch, Db, Query, Versioned};
@@ -28,6 +30,8 @@ const MTU: u16 = 9000;
 const RANDOM_TRIES: u32 = 16;
 /// Characters of a host name.
 const HOSTNAME_LENGTH_MAX: usize = 63;
+/// Network security groups that a VNIC can be in.
+const GROUPS_MAX: usize = 5;
 /// How often a release is tried when something else is written meanwhile.
 const RELEASE_ATTEMPTS_MAX: u32 = 16;
 
@@ -83,6 +87,8 @@ pub(super) async fn plan(
     if let Some(label) = &details.hostname_label {
         claims.hostname(&subnet.resource.id, label).await?;
     }
+    let nsg_ids = details.nsg_ids.clone().unwrap_or_default();
+    claims.groups(&subnet, &nsg_ids).await?;
     let Claims { batch, claimed, .. } = claims;
     let display_name = details
         .display_name
@@ -102,7 +108,7 @@ pub(super) async fn plan(
             is_primary: true,
             lifecycle_state: VnicState::Available,
             mac_address: Some(mac.to_uppercase()),
-            nsg_ids: Vec::new(),
+            nsg_ids,
             private_ip: Some(private_ip),
             public_ip,
             route_table_id: None,
@@ -118,6 +124,8 @@ pub(super) async fn plan(
         vlan_tag: 1 + u16::from_be_bytes(random()) % 4094,
         subnet_cidr_block: subnet.resource.cidr_block.clone(),
         claims: claimed,
+        private_label: Label::default(),
+        public_label: Label::default(),
     };
     let batch = batch.require(&subnet).insert(&record);
     Ok(PlannedVnic { vnic_id: id, hostname, batch })
@@ -131,22 +139,14 @@ fn check(details: &CreateVnicDetails) -> Result<(), ApiError> {
             "createVnicDetails.ipv6AddressIpv6SubnetCidrPairDetails",
             pairs.is_some_and(|pairs| !pairs.is_empty()),
         ),
-        ("createVnicDetails.nsgIds", details.nsg_ids.as_ref().is_some_and(|ids| !ids.is_empty())),
         ("createVnicDetails.privateIpId", details.private_ip_id.is_some()),
         ("createVnicDetails.securityAttributes", details.security_attributes.is_some()),
         ("createVnicDetails.vlanId", details.vlan_id.is_some()),
     ])?;
-    if let Some(label) = &details.hostname_label
-        && !is_hostname(label)
-    {
-        return Err(ApiError::invalid_parameter(
-            "createVnicDetails.hostnameLabel",
-            format!(
-                "must be 1 to {HOSTNAME_LENGTH_MAX} letters, digits and hyphens, with no hyphen \
-                 first or last"
-            ),
-        ));
+    if let Some(label) = &details.hostname_label {
+        check_hostname("createVnicDetails.hostnameLabel", label)?;
     }
+    check_groups("createVnicDetails.nsgIds", details.nsg_ids.as_deref())?;
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())
 }
 
@@ -189,6 +189,29 @@ fn assigns_public_ip(subnet: &SubnetRecord, details: &CreateVnicDetails) -> Resu
         ));
     }
     Ok(details.assign_public_ip.unwrap_or(!prohibited))
+}
+
+/// Refuses what is no host name.
+pub(super) fn check_hostname(field: &str, label: &str) -> Result<(), ApiError> {
+    if is_hostname(label) {
+        return Ok(());
+    }
+    let rule = format!(
+        "must be 1 to {HOSTNAME_LENGTH_MAX} letters, digits and hyphens, with no hyphen first or last"
+    );
+    Err(ApiError::invalid_parameter(field, rule))
+}
+
+/// Refuses more groups than a VNIC can be in.
+pub(super) fn check_groups(field: &str, ids: Option<&[Ocid]>) -> Result<(), ApiError> {
+    let ids = ids.unwrap_or_default();
+    let twice = ids.iter().enumerate().any(|(number, id)| ids[..number].contains(id));
+    let right = ids.iter().all(|id| id.resource_type() == Group::KIND);
+    if right && !twice && ids.len() <= GROUPS_MAX {
+        return Ok(());
+    }
+    let rule = format!("must be at most {GROUPS_MAX} network security groups, all different");
+    Err(ApiError::invalid_parameter(field, rule))
 }
 
 fn is_hostname(text: &str) -> bool {
@@ -296,22 +319,44 @@ impl Claims<'_> {
         for _ in 0..RANDOM_TRIES {
             let [second, third, fourth]: [u8; 3] = random();
             let address = Ipv4Addr::new(127, second.max(1), third, fourth.clamp(1, 254));
-            if self.claim(format!("public/{address}"), None).await? {
+            if self.claim(public_claim(address), None).await? {
                 return Ok(address);
             }
         }
         Err(ApiError::limit_exceeded("The region has no free public address left"))
     }
 
+    /// A place in each of the groups.
+    async fn groups(&mut self, subnet: &SubnetRecord, groups: &[Ocid]) -> Result<(), ApiError> {
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let vcn = self.db.get::<VcnRecord>(subnet.resource.vcn_id.as_str()).await?;
+        let vcn = vcn.ok_or_else(ApiError::not_authorized_or_not_found)?;
+        let places = uses::change(self.db, &vcn, self.owner, &[], groups, self.now).await?;
+        self.batch = std::mem::take(&mut self.batch).and(places);
+        self.claimed.extend(groups.iter().map(|group| uses::name(group, self.owner)));
+        Ok(())
+    }
+
     async fn hostname(&mut self, subnet: &Ocid, label: &str) -> Result<(), ApiError> {
-        let what = format!("hostname/{subnet}/{}", label.to_ascii_lowercase());
-        if self.claim(what, Some(subnet)).await? {
+        if self.claim(hostname_claim(subnet, label), Some(subnet)).await? {
             return Ok(());
         }
         Err(ApiError::conflict(format!(
             "createVnicDetails.hostnameLabel {label} is in use in the subnet already"
         )))
     }
+}
+
+/// The name of the claim to a host name.
+pub(super) fn hostname_claim(subnet: &Ocid, label: &str) -> String {
+    format!("hostname/{subnet}/{}", label.to_ascii_lowercase())
+}
+
+/// The name of the claim to a public address.
+pub(super) fn public_claim(address: Ipv4Addr) -> String {
+    format!("public/{address}")
 }
 
 fn claim_of(subnet: &Ocid, address: Ipv4Addr) -> String {
@@ -385,6 +430,7 @@ pub async fn vnic_config(
     let Some(subnet) = db.get::<SubnetRecord>(resource.subnet_id.as_str()).await? else {
         return Ok(None);
     };
+    let outbound = outbound::of(db, &subnet).await?;
     let made = || {
         let cidr = subnet.cidr()?;
         Some(VnicConfig {
@@ -394,7 +440,7 @@ pub async fn vnic_config(
                 cidr: (cidr.network(), cidr.prefix()),
                 virtual_router_ip: cidr.router(),
                 virtual_router_mac: mac_bytes(&subnet.resource.virtual_router_mac)?,
-                outbound: subnet.outbound,
+                outbound,
                 domain_name: subnet.resource.subnet_domain_name.clone(),
                 mtu: MTU,
             },

@@ -4,6 +4,7 @@
 
 use calotype_api::networks::{Subnet, Vcn, Vnic, VnicState};
 use calotype_api::ocid::Ocid;
+use calotype_api::tags::{DefinedTags, FreeformTags};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -59,14 +60,20 @@ impl Document for VcnRecord {
 pub struct SubnetRecord {
     /// The subnet as clients see it.
     pub resource: Subnet,
-    /// Whether guests reach anything beyond it.
-    pub outbound: bool,
 }
 
 impl SubnetRecord {
     /// Its block, which was checked when it was made.
     pub(super) fn cidr(&self) -> Option<Cidr> {
         self.resource.cidr_block.parse().ok()
+    }
+
+    /// The parts of its VCN that it uses.
+    pub(super) fn used(&self) -> Vec<Ocid> {
+        let resource = &self.resource;
+        let lists = resource.security_list_ids.iter().flatten();
+        let others = [Some(&resource.route_table_id), resource.dhcp_options_id.as_ref()];
+        lists.chain(others.into_iter().flatten()).cloned().collect()
     }
 }
 
@@ -113,6 +120,23 @@ pub struct VnicRecord {
     pub subnet_cidr_block: String,
     /// Ids of what it has claimed.
     pub claims: Vec<String>,
+    /// How its private address is labelled.
+    #[serde(default)]
+    pub private_label: Label,
+    /// How its public address is labelled.
+    #[serde(default)]
+    pub public_label: Label,
+}
+
+/// What people have written on an address.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    /// A name other than the VNIC's.
+    pub display_name: Option<String>,
+    /// Tags with a schema.
+    pub defined_tags: DefinedTags,
+    /// Tags without.
+    pub freeform_tags: FreeformTags,
 }
 
 impl VnicRecord {

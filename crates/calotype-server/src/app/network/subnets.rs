@@ -1,29 +1,22 @@
-//! Subnets: created inside a VCN, read, deleted when no instance is in them.
-//!
-//! # Outbound
-//! Guests of a subnet reach the internet unless the subnet was created with the free-form tag
-//! `calotype.outbound` = `off`. OCI says this by what the subnet's route table contains; this region
-//! has no route tables to edit, and a tag reaches it from every client unchanged.
+//! Subnets: created inside a VCN, read, changed, deleted when no instance is in them.
 
 use calotype_api::error::ApiError;
-use calotype_api::networks::{CreateSubnetDetails, NetworkState, Subnet};
+use calotype_api::networks::{CreateSubnetDetails, NetworkState, Subnet, UpdateSubnetDetails};
 use calotype_api::ocid::Ocid;
 use calotype_api::tags::{DefinedTags, FreeformTags};
 use jiff::Timestamp;
 
 use super::cidr::Cidr;
 use super::records::{SubnetPlace, SubnetRecord, VcnRecord};
-use super::{default_name, dns_label, random_mac};
-use crate::app::claims::Claim;
+use super::{default_name, dns_label, outbound, random_mac, uses};
 use crate::app::{Context, identity, refuse_given, tags};
-use crate::db::{Batch, Db, Error, ErrorKind, Versioned};
+use crate::db::{Batch, Db, Error, Versioned};
 use crate::http::{Reply, Request};
-
-/// The free-form tag that switches a subnet's way out off (`off`) or on (`on`, as without it).
-pub const OUTBOUND_TAG: &str = "calotype.outbound";
 
 /// How often the creation is tried when other subnets of the VCN come and go meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
+/// Security lists of one subnet.
+const SECURITY_LISTS_MAX: usize = 5;
 /// First bytes of the address of a subnet's router.
 const ROUTER_MAC_PREFIX: [u8; 3] = [0x00, 0x00, 0x17];
 
@@ -42,7 +35,9 @@ pub async fn create_subnet(context: Context, request: Request) -> Result<Reply, 
         let id = context.region.new_id("subnet");
         let subnet = Versioned::first(new(id, &mut vcn, details.clone(), context.now)?);
         let reply = Reply::ok(&subnet.resource)?.etag(subnet.etag());
-        let batch = Batch::new().replace(&vcn).create(&subnet);
+        let (db, used) = (&context.region.db, subnet.used());
+        let batch = uses::change(db, &vcn, &subnet.resource.id, &[], &used, context.now).await?;
+        let batch = batch.replace(&vcn).create(&subnet);
         match context.region.db.apply(context.remember(batch, &reply)).await {
             Ok(()) => return Ok(reply),
             Err(error) if error.is_conflict() && attempt < ATTEMPTS_MAX => attempt += 1,
@@ -63,14 +58,9 @@ pub(super) fn new(
         ("ipv6CidrBlocks", details.ipv6_cidr_blocks.is_some_and(|list| !list.is_empty())),
     ])?;
     tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
-    let outbound = outbound(details.freeform_tags.as_ref())?;
+    outbound::by_tag(details.freeform_tags.as_ref().unwrap_or(&FreeformTags::new()))?;
     let cidr = place(vcn, details.cidr_block, details.ipv4_cidr_blocks.as_deref())?;
-    check_defaults(
-        vcn,
-        details.dhcp_options_id.as_ref(),
-        details.route_table_id.as_ref(),
-        details.security_list_ids.as_deref(),
-    )?;
+    check_lists(details.security_list_ids.as_deref())?;
     if let Some(label) = &details.dns_label {
         dns_label(label)?;
         if vcn.subnets.iter().any(|other| other.dns_label.as_ref() == Some(label)) {
@@ -98,7 +88,7 @@ pub(super) fn new(
             cidr_block: cidr.to_string(),
             compartment_id: details.compartment_id,
             defined_tags: details.defined_tags.unwrap_or_default(),
-            dhcp_options_id: network.default_dhcp_options_id.clone(),
+            dhcp_options_id: details.dhcp_options_id.or(network.default_dhcp_options_id.clone()),
             display_name: details
                 .display_name
                 .map_or_else(|| default_name("subnet", now), String::from),
@@ -112,8 +102,13 @@ pub(super) fn new(
             prohibit_internet_ingress,
             // For IPv4 the two mean the same: no public address, nothing comes in.
             prohibit_public_ip_on_vnic: prohibit_internet_ingress,
-            route_table_id: network.default_route_table_id.clone(),
-            security_list_ids: network.default_security_list_id.clone().map(|id| vec![id]),
+            route_table_id: details
+                .route_table_id
+                .or_else(|| network.default_route_table_id.clone())
+                .ok_or_else(ApiError::internal)?,
+            security_list_ids: details
+                .security_list_ids
+                .or_else(|| network.default_security_list_id.clone().map(|id| vec![id])),
             subnet_domain_name,
             system_tags: DefinedTags::new(),
             time_created: now.into(),
@@ -121,19 +116,7 @@ pub(super) fn new(
             virtual_router_ip: Some(cidr.router()),
             virtual_router_mac: random_mac(ROUTER_MAC_PREFIX).to_uppercase(),
         },
-        outbound,
     })
-}
-
-fn outbound(tags: Option<&FreeformTags>) -> Result<bool, ApiError> {
-    match tags.and_then(|tags| tags.get(OUTBOUND_TAG)).map(String::as_str) {
-        None | Some("on") => Ok(true),
-        Some("off") => Ok(false),
-        Some(_) => Err(ApiError::invalid_parameter(
-            "freeformTags",
-            format!("{OUTBOUND_TAG} must be on or off"),
-        )),
-    }
 }
 
 /// The subnet's block: inside one of the VCN's, beside its other subnets.
@@ -172,26 +155,14 @@ fn place(
     }
 }
 
-/// The only DHCP options, route table and security list that a VCN has are its default ones.
-fn check_defaults(
-    vcn: &VcnRecord,
-    dhcp_options: Option<&Ocid>,
-    route_table: Option<&Ocid>,
-    security_lists: Option<&[Ocid]>,
-) -> Result<(), ApiError> {
-    let vcn = &vcn.resource;
-    let lists = security_lists.unwrap_or_default().iter();
-    let given = dhcp_options
-        .map(|id| ("DhcpOptions", id, &vcn.default_dhcp_options_id))
-        .into_iter()
-        .chain(route_table.map(|id| ("RouteTable", id, &vcn.default_route_table_id)))
-        .chain(lists.map(|id| ("SecurityList", id, &vcn.default_security_list_id)));
-    for (kind, id, default) in given {
-        if default.as_ref() != Some(id) {
-            return Err(ApiError::related_resource_not_found(kind, id));
-        }
+fn check_lists(ids: Option<&[Ocid]>) -> Result<(), ApiError> {
+    let ids = ids.unwrap_or_default();
+    let twice = ids.iter().enumerate().any(|(number, id)| ids[..number].contains(id));
+    if ids.len() <= SECURITY_LISTS_MAX && !twice {
+        return Ok(());
     }
-    Ok(())
+    let rule = format!("can be at most {SECURITY_LISTS_MAX}, all different");
+    Err(ApiError::invalid_parameter("securityListIds", rule))
 }
 
 /// `GetSubnet`.
@@ -213,22 +184,65 @@ pub async fn list_subnets(context: Context, request: Request) -> Result<Reply, A
     .await
 }
 
+/// `UpdateSubnet`: its name, its tags, and the parts of the VCN that it uses. What that means for packets is in force
+/// at once.
+pub async fn update_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: UpdateSubnetDetails = request.json()?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    check_lists(details.security_list_ids.as_deref())?;
+    let mut subnet: Versioned<SubnetRecord> =
+        crate::app::load(&context, &request.path("subnetId")?).await?;
+    request.check_etag(&subnet.etag())?;
+    let vcn: Versioned<VcnRecord> =
+        crate::app::load(&context, &subnet.resource.vcn_id.clone()).await?;
+    let before = subnet.used();
+    change(&mut subnet.value.resource, details)?;
+    let (db, id) = (&context.region.db, subnet.resource.id.clone());
+    let batch = uses::change(db, &vcn, &id, &before, &subnet.used(), context.now).await?;
+    let reply = Reply::ok(&subnet.resource)?.etag(subnet.next_etag());
+    let reply = context.commit(batch.replace(&subnet), reply).await?;
+    outbound::changed(&context.region, &vcn.resource.id).await?;
+    Ok(reply)
+}
+
+fn change(subnet: &mut Subnet, details: UpdateSubnetDetails) -> Result<(), ApiError> {
+    let moved = details.cidr_block.is_some_and(|block| block != subnet.cidr_block);
+    refuse_given(&[
+        ("cidrBlock", moved),
+        ("ipv6CidrBlock", details.ipv6_cidr_block.is_some()),
+        ("ipv6CidrBlocks", details.ipv6_cidr_blocks.is_some_and(|list| !list.is_empty())),
+    ])?;
+    if let Some(name) = details.display_name {
+        subnet.display_name = name.into();
+    }
+    if let Some(tags) = details.defined_tags {
+        subnet.defined_tags = tags;
+    }
+    if let Some(tags) = details.freeform_tags {
+        outbound::by_tag(&tags)?;
+        subnet.freeform_tags = tags;
+    }
+    if let Some(table) = details.route_table_id {
+        subnet.route_table_id = table;
+    }
+    subnet.dhcp_options_id = details.dhcp_options_id.or(subnet.dhcp_options_id.take());
+    subnet.security_list_ids = details.security_list_ids.or(subnet.security_list_ids.take());
+    Ok(())
+}
+
 /// `DeleteSubnet`: of one that no VNIC is in.
 pub async fn delete_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
     let id: Ocid = request.path("subnetId")?;
+    let db = &context.region.db;
     let mut attempt = 1;
     loop {
         let subnet: Versioned<SubnetRecord> = crate::app::load(&context, &id).await?;
         request.check_etag(&subnet.etag())?;
-        let batch = deletion(&context.region.db, &subnet).await?;
-        match context.region.db.apply(batch).await {
+        let batch = deletion(db, &subnet).await?;
+        match db.apply(batch).await {
             Ok(()) => return Ok(Reply::no_content()),
-            Err(error) if matches!(&error.kind, ErrorKind::Conflict { kind, .. } if kind == CLAIM) =>
-            {
-                return Err(ApiError::conflict(format!(
-                    "Subnet {id} cannot be deleted: there are VNICs in it. Terminate their \
-                     instances first."
-                )));
+            Err(error) if uses::is_use(&error) => {
+                return Err(uses::explain(db, error, "Subnet", &id).await);
             }
             Err(error) if error.is_conflict() && attempt < ATTEMPTS_MAX => attempt += 1,
             Err(error) => return Err(error.into()),
@@ -236,12 +250,12 @@ pub async fn delete_subnet(context: Context, request: Request) -> Result<Reply, 
     }
 }
 
-const CLAIM: &str = <Claim as crate::db::Document>::KIND;
-
 /// What deletes the subnet, if nothing in it is claimed.
 pub(super) async fn deletion(db: &Db, subnet: &Versioned<SubnetRecord>) -> Result<Batch, Error> {
     let id = &subnet.resource.id;
-    let batch = Batch::new().require_none::<Claim>(id.as_str()).delete(subnet);
+    let batch = uses::refuse_users(Batch::new(), id)
+        .and(uses::given_up(db, id, &subnet.used()).await?)
+        .delete(subnet);
     let Some(mut vcn) = db.get::<VcnRecord>(subnet.resource.vcn_id.as_str()).await? else {
         return Ok(batch);
     };

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use calotype_api::ErrorCode;
 use calotype_api::boot_volumes::AttachmentState;
 use calotype_api::instances::CreateVnicDetails;
+use calotype_api::vcn_parts::{Gateway, Group, NewPart, Routes};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::addresses::{private_ip, public_ip};
+use super::outbound::OUTBOUND_TAG;
 use super::plug::plan;
 use super::records::sibling;
 use super::vnics::attachment;
@@ -47,6 +49,7 @@ fn new_subnet(vcn: &mut VcnRecord, fields: &serde_json::Value) -> Result<SubnetR
 /// A catalog with one subnet.
 struct Site {
     db: Db,
+    vcn: VcnRecord,
     subnet: SubnetRecord,
     _directory: TempDir,
 }
@@ -57,8 +60,40 @@ impl Site {
         let db = Db::open(&directory.path().join("db")).await.unwrap();
         let mut vcn = new_vcn(&json!({"cidrBlock": "10.0.0.0/16", "dnsLabel": "net"})).unwrap();
         let subnet = new_subnet(&mut vcn, fields).unwrap();
-        db.apply(Batch::new().insert(&vcn).insert(&subnet)).await.unwrap();
-        Self { db, subnet, _directory: directory }
+        let batch = Batch::new().insert(&vcn).insert(&subnet);
+        let defaults = parts::defaults(&vcn.resource, Timestamp::UNIX_EPOCH);
+        db.apply(defaults.insert(batch)).await.unwrap();
+        Self { db, subnet, vcn, _directory: directory }
+    }
+
+    /// Gives the VCN's own table a gateway to lead to.
+    async fn lead_out(&self, is_enabled: bool) {
+        let gateway = self.part(Gateway { is_enabled, route_table_id: None });
+        let table = &self.subnet.resource.route_table_id;
+        let table = self.db.get::<parts::PartRecord<Routes>>(table.as_str()).await.unwrap();
+        let mut table = table.unwrap();
+        let rule = json!({"cidrBlock": "0.0.0.0/0", "networkEntityId": gateway.resource.id});
+        let content = &mut table.resource.content;
+        content.route_rules = vec![serde_json::from_value(rule).unwrap()];
+        parts::Content::complete(content).unwrap();
+        self.db.apply(Batch::new().insert(&gateway).replace(&table)).await.unwrap();
+    }
+
+    fn part<C: parts::Content>(&self, content: C) -> parts::PartRecord<C> {
+        let frame = NewPart {
+            compartment_id: COMPARTMENT.parse().unwrap(),
+            defined_tags: None,
+            display_name: None,
+            freeform_tags: None,
+            vcn_id: self.vcn.resource.id.clone(),
+        };
+        parts::new(new_id(C::KIND), frame, content, Timestamp::UNIX_EPOCH)
+    }
+
+    async fn group(&self) -> Versioned<parts::PartRecord<Group>> {
+        let group = Versioned::first(self.part(Group {}));
+        self.db.apply(Batch::new().create(&group)).await.unwrap();
+        group
     }
 
     async fn plan(&self, fields: &serde_json::Value) -> Result<PlannedVnic, ApiError> {
@@ -143,7 +178,7 @@ fn a_subnet_lies_in_its_vcn_and_beside_the_others() {
     assert_eq!(subnet.virtual_router_ip, Some(Ipv4Addr::new(10, 0, 1, 1)));
     assert!(subnet.virtual_router_mac.starts_with("00:00:17:"));
     assert_eq!(subnet.subnet_domain_name.as_deref(), Some("sub.net.oraclevcn.com"));
-    assert_eq!(subnet.route_table_id, vcn.resource.default_route_table_id);
+    assert_eq!(Some(&subnet.route_table_id), vcn.resource.default_route_table_id.as_ref());
     for (fields, field) in [
         (json!({"cidrBlock": "10.1.0.0/24"}), "cidrBlock"),
         (json!({"cidrBlock": "10.0.1.128/25"}), "cidrBlock"),
@@ -154,23 +189,57 @@ fn a_subnet_lies_in_its_vcn_and_beside_the_others() {
     ] {
         refused(new_subnet(&mut vcn, &fields), field);
     }
-    let other = json!({"cidrBlock": "10.0.2.0/24", "routeTableId": new_id("routetable")});
-    let error = new_subnet(&mut vcn, &other).unwrap_err();
-    assert_eq!(error.code, ErrorCode::NotAuthorizedOrNotFound);
     assert_eq!(vcn.subnets.len(), 1);
 }
 
-#[test]
-fn the_tag_switches_the_way_out_off() {
+#[tokio::test]
+async fn a_table_leads_out_and_the_tag_comes_before_it() {
+    let plain = json!({"cidrBlock": "10.0.0.0/24"});
+    let with =
+        |value: &str| json!({"cidrBlock": "10.0.0.0/24", "freeformTags": {OUTBOUND_TAG: value}});
     let mut vcn = new_vcn(&json!({"cidrBlock": "10.0.0.0/16"})).unwrap();
-    let mut with = |block: &str, value: &str| {
-        let tags = json!({OUTBOUND_TAG: value});
-        new_subnet(&mut vcn, &json!({"cidrBlock": block, "freeformTags": tags}))
-    };
-    assert!(with("10.0.1.0/24", "on").unwrap().outbound);
-    assert!(!with("10.0.2.0/24", "off").unwrap().outbound);
-    refused(with("10.0.3.0/24", "false"), "freeformTags");
-    assert!(new_subnet(&mut vcn, &json!({"cidrBlock": "10.0.4.0/24"})).unwrap().outbound);
+    refused(new_subnet(&mut vcn, &with("false")), "freeformTags");
+    for (fields, gateway, leads) in [
+        (&plain, None, false),
+        (&plain, Some(true), true),
+        (&plain, Some(false), false),
+        (&with("off"), Some(true), false),
+        (&with("on"), None, true),
+    ] {
+        let site = Site::new(fields).await;
+        if let Some(is_enabled) = gateway {
+            site.lead_out(is_enabled).await;
+        }
+        let out = outbound::of(&site.db, &site.subnet).await.unwrap();
+        assert_eq!(out, leads, "{fields} and a gateway: {gateway:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_has_the_vnics_that_were_launched_into_it_and_stays_for_them() {
+    let site = Site::new(&json!({"cidrBlock": "10.0.0.0/24"})).await;
+    let group = site.group().await;
+    let id = &group.resource.id;
+    let vnic = site.plug(&json!({"nsgIds": [id]})).await.unwrap();
+    assert_eq!(vnic.resource.nsg_ids, std::slice::from_ref(id));
+    let delete = || uses::refuse_users(Batch::new(), id).delete(&group);
+    let error = site.db.apply(delete()).await.unwrap_err();
+    let told = uses::explain(&site.db, error, "Network Security Group", id).await;
+    assert_eq!(told.code, ErrorCode::Conflict);
+    let vnic_id = &vnic.resource.id;
+    assert_eq!(
+        told.message,
+        format!(
+            "The Network Security Group {id} references the VNIC {vnic_id}. You must remove the \
+             reference to proceed with this operation."
+        )
+    );
+    let late = site.plan(&json!({"nsgIds": [id]})).await.unwrap();
+    release_vnic(&site.db, vnic_id).await.unwrap();
+    site.db.apply(delete()).await.unwrap();
+    assert!(site.db.apply(late.batch).await.unwrap_err().is_conflict(), "planned before, too late");
+    let error = site.plan(&json!({"nsgIds": [id]})).await.unwrap_err();
+    assert_eq!(error, ApiError::related_resource_not_found("Network Security Group", id));
 }
 
 #[tokio::test]
@@ -234,7 +303,7 @@ async fn a_vnic_is_refused_by_the_field_that_is_wrong() {
         (json!({"privateIp": "10.0.1.5"}), "createVnicDetails.privateIp"),
         (json!({"hostnameLabel": "-web"}), "createVnicDetails.hostnameLabel"),
         (json!({"hostnameLabel": "w".repeat(64)}), "createVnicDetails.hostnameLabel"),
-        (json!({"nsgIds": [new_id("networksecuritygroup")]}), "createVnicDetails.nsgIds"),
+        (json!({"nsgIds": [new_id("subnet")]}), "createVnicDetails.nsgIds"),
         (json!({"assignIpv6Ip": true}), "createVnicDetails.assignIpv6Ip"),
     ] {
         refused(site.plan(&fields).await, field);

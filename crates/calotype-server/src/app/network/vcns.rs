@@ -1,16 +1,20 @@
-//! VCNs: created, read, deleted when they are empty.
+//! VCNs: created, read, renamed, deleted when they are empty.
 
 use calotype_api::error::ApiError;
-use calotype_api::networks::{CreateVcnDetails, NetworkState, Vcn};
+use calotype_api::networks::{
+    CreateVcnDetails, NetworkState, UpdateVcnDetails, Vcn, VcnDnsResolverAssociation,
+};
 use calotype_api::ocid::Ocid;
 use calotype_api::tags::DefinedTags;
+use calotype_api::vcn_parts::{DhcpSettings, Gateway, Group, PartState, Routes, SecurityRules};
 use jiff::Timestamp;
 
 use super::cidr::Cidr;
+use super::parts::{PartRecord, defaults, without_defaults};
 use super::records::{SubnetRecord, VcnRecord, sibling};
-use super::{default_name, dns_label};
+use super::{default_name, dns_label, uses};
 use crate::app::{Context, identity, refuse_given, tags};
-use crate::db::{Batch, ErrorKind, Versioned};
+use crate::db::{Batch, Db, Document, ErrorKind, Query, Versioned};
 use crate::http::{Reply, Request};
 
 /// Blocks that a network may have.
@@ -23,7 +27,8 @@ pub async fn create_vcn(context: Context, request: Request) -> Result<Reply, Api
     let vcn = new(context.region.new_id("vcn"), details, context.now)?;
     let vcn = Versioned::first(vcn);
     let reply = Reply::ok(&vcn.resource)?.etag(vcn.etag());
-    context.commit(Batch::new().create(&vcn), reply).await
+    let batch = defaults(&vcn.resource, context.now).insert(Batch::new().create(&vcn));
+    context.commit(batch, reply).await
 }
 
 /// A network as asked for, or what is wrong with it.
@@ -125,29 +130,88 @@ pub async fn list_vcns(context: Context, request: Request) -> Result<Reply, ApiE
         .await
 }
 
-/// `DeleteVcn`: of one without subnets.
+/// `UpdateVcn`: its name and tags.
+pub async fn update_vcn(context: Context, request: Request) -> Result<Reply, ApiError> {
+    let details: UpdateVcnDetails = request.json()?;
+    refuse_given(&[
+        ("isZprOnly", details.is_zpr_only == Some(true)),
+        ("securityAttributes", details.security_attributes.is_some()),
+    ])?;
+    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let mut vcn: Versioned<VcnRecord> = crate::app::load(&context, &request.path("vcnId")?).await?;
+    request.check_etag(&vcn.etag())?;
+    let resource = &mut vcn.value.resource;
+    if let Some(name) = details.display_name {
+        resource.display_name = name.into();
+    }
+    if let Some(tags) = details.defined_tags {
+        resource.defined_tags = tags;
+    }
+    if let Some(tags) = details.freeform_tags {
+        resource.freeform_tags = tags;
+    }
+    crate::app::replace(&context, vcn, |vcn| Reply::ok(&vcn.resource)).await
+}
+
+/// `GetVcnDnsResolverAssociation`: every VCN has a resolver, at 169.254.169.254. There is no operation on it.
+pub async fn get_vcn_dns_resolver_association(
+    context: Context,
+    request: Request,
+) -> Result<Reply, ApiError> {
+    let vcn: Versioned<VcnRecord> = crate::app::load(&context, &request.path("vcnId")?).await?;
+    let association = VcnDnsResolverAssociation {
+        dns_resolver_id: sibling(&vcn.resource.id, "dnsresolver"),
+        lifecycle_state: PartState::Available,
+        vcn_id: vcn.resource.id.clone(),
+    };
+    Ok(Reply::ok(&association)?.etag(vcn.etag()))
+}
+
+/// `DeleteVcn`: of one that has nothing but what it came with.
 pub async fn delete_vcn(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let id = request.path("vcnId")?;
+    let id: Ocid = request.path("vcnId")?;
     let vcn: Versioned<VcnRecord> = crate::app::load(&context, &id).await?;
     request.check_etag(&vcn.etag())?;
-    let batch = Batch::new().require_none::<SubnetRecord>(id.as_str()).delete(&vcn);
-    match context.region.db.apply(batch).await {
-        Err(error) if matches!(&error.kind, ErrorKind::Conflict { id: of, .. } if of == id.as_str()) => {
-            Err(in_use(&vcn))
-        }
-        Err(error) => Err(error.into()),
+    let db = &context.region.db;
+    let batch = Batch::new()
+        .require_none::<SubnetRecord>(id.as_str())
+        .require_none::<PartRecord<Routes>>(id.as_str())
+        .require_none::<PartRecord<SecurityRules>>(id.as_str())
+        .require_none::<PartRecord<DhcpSettings>>(id.as_str())
+        .require_none::<PartRecord<Group>>(id.as_str())
+        .require_none::<PartRecord<Gateway>>(id.as_str());
+    let batch = without_defaults(db, &vcn, batch).await?.delete(&vcn);
+    match db.apply(batch).await {
         Ok(()) => Ok(Reply::no_content()),
+        Err(error) => match (&error.kind, first_inside(db, &id).await?) {
+            (ErrorKind::Conflict { .. }, Some(inside)) => {
+                Err(uses::referenced("VCN", &id, &inside))
+            }
+            _ => Err(error.into()),
+        },
     }
 }
 
-fn in_use(vcn: &VcnRecord) -> ApiError {
-    let subnets: Vec<_> = vcn.subnets.iter().map(|subnet| subnet.id.as_str()).collect();
-    let id = &vcn.resource.id;
-    if subnets.is_empty() {
-        return ApiError::conflict(format!("VCN {id} was changed by another request meanwhile"));
+/// Something that stands in the way of the VCN's deletion.
+async fn first_inside(db: &Db, vcn: &Ocid) -> Result<Option<String>, crate::db::Error> {
+    async fn first<T: Document>(db: &Db, vcn: &Ocid) -> Result<Option<String>, crate::db::Error> {
+        let page = db.list::<T>(Query::new().parent(vcn.as_str()).limit(1)).await?;
+        Ok(page.items.first().map(|item| item.id()))
     }
-    ApiError::conflict(format!(
-        "VCN {id} cannot be deleted: it has the subnets {}. Delete them first.",
-        subnets.join(", ")
-    ))
+    if let Some(subnet) = first::<SubnetRecord>(db, vcn).await? {
+        return Ok(Some(subnet));
+    }
+    if let Some(table) = first::<PartRecord<Routes>>(db, vcn).await? {
+        return Ok(Some(table));
+    }
+    if let Some(list) = first::<PartRecord<SecurityRules>>(db, vcn).await? {
+        return Ok(Some(list));
+    }
+    if let Some(options) = first::<PartRecord<DhcpSettings>>(db, vcn).await? {
+        return Ok(Some(options));
+    }
+    if let Some(group) = first::<PartRecord<Group>>(db, vcn).await? {
+        return Ok(Some(group));
+    }
+    first::<PartRecord<Gateway>>(db, vcn).await
 }
