@@ -24,6 +24,7 @@ pub mod networks;
 pub mod objects;
 pub mod ocid;
 pub mod preauthenticated_requests;
+pub mod shape_compatibility;
 pub mod shapes;
 pub mod sign;
 pub mod sources;

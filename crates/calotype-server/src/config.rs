@@ -54,6 +54,9 @@ pub struct GuestConfig {
     pub accelerator: String,
     /// Memory that all running guests together may have; 0 = three quarters of the host's.
     pub memory_limit_mib: u64,
+    /// Processors of the host that one OCPU takes. OCI gives a core with two threads, 2.0; less promises
+    /// the same processor to several guests, which share it when they are all busy.
+    pub cpus_per_ocpu: f64,
     /// The account QEMU runs as when the service is root.
     pub user: String,
     /// How long SOFTSTOP and SOFTRESET wait for the guest before they use force.
@@ -68,6 +71,7 @@ impl Default for GuestConfig {
         Self {
             accelerator: "auto".into(),
             memory_limit_mib: 0,
+            cpus_per_ocpu: 0.125,
             user: "nobody".into(),
             soft_stop_seconds: 15 * 60,
             freeze_guard: Vec::new(),

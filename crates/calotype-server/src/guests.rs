@@ -19,7 +19,8 @@ use calotype_store::ManifestId;
 use calotype_vm::{BootDisk, GuestStatus, Hypervisor, Machine, MachineSpec, NbdTarget, Nic};
 use serde_json::Value;
 
-use crate::app::{hardware, network, shapes};
+use crate::app::shapes::{self, Demand, Host};
+use crate::app::{hardware, network};
 use crate::config::{Config, Paths};
 use crate::db::Batch;
 use crate::error::{Error, Result};
@@ -46,7 +47,7 @@ const SYSTEM_TAGS: &str = "calotype";
 pub struct Guests {
     hypervisor: Hypervisor,
     network: VirtualNetwork,
-    memory_limit_mib: u64,
+    host: Host,
     state: Mutex<State>,
     locks: Mutex<HashMap<Ocid, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -54,8 +55,8 @@ pub struct Guests {
 #[derive(Default)]
 struct State {
     running: HashMap<Ocid, Guest>,
-    /// Memory of every guest whose process may be there, also while it starts or ends.
-    memory_mib: HashMap<Ocid, u64>,
+    /// What every guest takes whose process may be there, also while it starts or ends.
+    taken: HashMap<Ocid, Demand>,
 }
 
 struct Guest {
@@ -73,14 +74,10 @@ impl Drop for Guest {
 impl Guests {
     /// No guests yet.
     pub fn new(hypervisor: Hypervisor, network: VirtualNetwork, config: &Config) -> Self {
-        let memory_limit_mib = match config.guests.memory_limit_mib {
-            0 => host_memory_mib() * 3 / 4,
-            limit => limit,
-        };
         Self {
             hypervisor,
             network,
-            memory_limit_mib,
+            host: Host::detect(&config.guests),
             state: Mutex::default(),
             locks: Mutex::default(),
         }
@@ -101,34 +98,32 @@ impl Guests {
         lock.lock_owned().await
     }
 
-    /// Refuses a guest of that size while the host has no memory for it.
-    pub fn check_capacity(&self, size: &InstanceShapeConfig) -> Result<(), ApiError> {
-        self.with(|state| self.fits(state, None, size).map(drop))
-    }
-
-    /// As [`Self::check_capacity`], for a guest that will run in place of that of `id`.
-    pub fn check_capacity_instead_of(
+    /// Refuses a guest of that shape and size while the host has no room for it. What a guest takes that
+    /// is `resized` is given back before.
+    pub fn check_capacity(
         &self,
-        id: &Ocid,
+        shape: &str,
         size: &InstanceShapeConfig,
+        resized: Option<&Ocid>,
     ) -> Result<(), ApiError> {
-        self.with(|state| self.fits(state, Some(id), size).map(drop))
+        self.with(|state| self.fits(state, shape, size, resized).map(drop))
     }
 
-    /// The guest's memory in MiB, if the host has it besides that of all other guests.
+    /// What the guest takes, if the host has it beside what all others take.
     fn fits(
         &self,
         state: &State,
-        instead_of: Option<&Ocid>,
+        shape: &str,
         size: &InstanceShapeConfig,
-    ) -> Result<u64, ApiError> {
-        let memory_mib = u64::from(shapes::host_size(size).1);
-        let others = state.memory_mib.iter().filter(|(id, _)| Some(*id) != instead_of);
-        let used: u64 = others.map(|(_, memory_mib)| memory_mib).sum();
-        if used + memory_mib <= self.memory_limit_mib {
-            return Ok(memory_mib);
+        except: Option<&Ocid>,
+    ) -> Result<Demand, ApiError> {
+        let demand = self.host.demand(shape, size);
+        let others = state.taken.iter().filter(|(id, _)| Some(*id) != except);
+        let taken: Demand = others.map(|(_, demand)| *demand).sum();
+        if self.host.has_room(taken + demand) {
+            return Ok(demand);
         }
-        tracing::warn!(used, memory_mib, limit = self.memory_limit_mib, "no memory for a guest");
+        tracing::warn!(?taken, ?demand, host = ?self.host, "no room for a guest");
         Err(ApiError::out_of_host_capacity())
     }
 
@@ -154,10 +149,10 @@ impl Guests {
         if self.adopt(region, &instance).await? {
             return Ok(());
         }
-        let size = &instance.resource.shape_config;
+        let resource = &instance.resource;
         self.with(|state| {
-            let memory_mib = self.fits(state, None, size)?;
-            state.memory_mib.insert(id.clone(), memory_mib);
+            let demand = self.fits(state, &resource.shape, &resource.shape_config, Some(id))?;
+            state.taken.insert(id.clone(), demand);
             Ok::<_, ApiError>(())
         })
         .map_err(Error::Refused)?;
@@ -167,7 +162,7 @@ impl Guests {
         };
         let started = started.await;
         if started.is_err() {
-            self.with(|state| state.memory_mib.remove(id));
+            self.with(|state| state.taken.remove(id));
         }
         started
     }
@@ -179,9 +174,9 @@ impl Guests {
             return Ok(false);
         }
         let Some(machine) = self.hypervisor.adopt(&directory).await? else { return Ok(false) };
-        let memory_mib = u64::from(shapes::host_size(&instance.resource.shape_config).1);
-        let id = &instance.resource.id;
-        self.with(|state| state.memory_mib.insert(id.clone(), memory_mib));
+        let resource = &instance.resource;
+        let demand = self.host.demand(&resource.shape, &resource.shape_config);
+        self.with(|state| state.taken.insert(resource.id.clone(), demand));
         self.plug(region, instance, machine).await?;
         Ok(true)
     }
@@ -210,7 +205,7 @@ impl Guests {
             Ok(attachment) => attachment,
             Err(error) => {
                 machine.kill().await?;
-                self.with(|state| state.memory_mib.remove(&id));
+                self.with(|state| state.taken.remove(&id));
                 return Err(error);
             }
         };
@@ -237,13 +232,13 @@ impl Guests {
         } else {
             let directory = machine_directory(&region.paths, instance);
             let Some(machine) = self.hypervisor.adopt(&directory).await? else {
-                self.with(|state| state.memory_mib.remove(id));
+                self.with(|state| state.taken.remove(id));
                 return Ok(());
             };
             machine
         };
         power_off(id, &machine, grace).await?;
-        self.with(|state| state.memory_mib.remove(id));
+        self.with(|state| state.taken.remove(id));
         Ok(())
     }
 
@@ -421,7 +416,7 @@ async fn watch(region: Weak<Region>, id: Ocid, machine: Machine) {
         if !state.running.get(&id).is_some_and(same) {
             return None;
         }
-        state.memory_mib.remove(&id);
+        state.taken.remove(&id);
         state.running.remove(&id)
     });
     let Some(ended) = ended else { return };
@@ -433,12 +428,4 @@ async fn watch(region: Weak<Region>, id: Ocid, machine: Machine) {
     }
     // Last, because dropping it aborts this very task.
     drop(ended);
-}
-
-/// Memory of the host in MiB.
-fn host_memory_mib() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.map_or(4096, |kib| kib / 1024)
 }

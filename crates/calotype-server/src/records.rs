@@ -14,6 +14,7 @@ use calotype_store::ManifestId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::app::images::compatible_shapes::CompatibleShape;
 use crate::app::images::lifecycle::ImageLifecycle;
 use crate::db::Document;
 
@@ -26,8 +27,11 @@ pub struct ImageRecord {
     pub manifest: Option<ManifestId>,
     /// Size of the disk in bytes.
     pub size_bytes: u64,
-    /// Names of the shapes that instances of it may have.
-    pub compatible_shapes: Vec<String>,
+    /// The shapes that instances of it may have by default, which images made of them inherit.
+    pub compatible_shapes: Vec<CompatibleShape>,
+    /// The shapes that somebody has chosen instead.
+    #[serde(default)]
+    pub chosen_shapes: Option<Vec<CompatibleShape>>,
     /// What the archive that it was imported from allows its instances.
     #[serde(default)]
     pub capabilities: Option<ImageCapabilities>,

@@ -16,6 +16,7 @@ use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 use calotype_api::text::DisplayName;
 
+use self::compatible_shapes::CompatibleShape;
 use super::{Context, identity, instances, tags};
 use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
@@ -27,6 +28,7 @@ use crate::records::{
 
 pub mod agenda;
 pub(crate) mod archive;
+pub mod compatible_shapes;
 pub mod export;
 mod import;
 pub mod lifecycle;
@@ -67,7 +69,7 @@ impl Filter {
                 .operating_system_version
                 .as_ref()
                 .is_none_or(|version| *version == image.operating_system_version)
-            && self.shape.as_ref().is_none_or(|shape| record.compatible_shapes.contains(shape))
+            && self.shape.as_ref().is_none_or(|shape| record.accepts_shape(shape))
     }
 }
 
@@ -191,7 +193,7 @@ struct Base {
     operating_system_version: String,
     launch_mode: LaunchMode,
     launch_options: LaunchOptions,
-    compatible_shapes: Vec<String>,
+    compatible_shapes: Vec<CompatibleShape>,
     capabilities: Option<ImageCapabilities>,
 }
 
@@ -208,7 +210,7 @@ async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError>
             operating_system_version: "Custom".into(),
             launch_mode: LaunchMode::Paravirtualized,
             launch_options: preset(LaunchMode::Paravirtualized),
-            compatible_shapes: super::shapes::all_names(),
+            compatible_shapes: compatible_shapes::of_platform_images(),
             capabilities: None,
         },
         |record| Base {
@@ -261,6 +263,7 @@ async fn new_image(
         manifest: None,
         size_bytes,
         compatible_shapes: base.compatible_shapes,
+        chosen_shapes: None,
         capabilities: base.capabilities,
         lifecycle: ImageLifecycle::default(),
     })

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::images::lifecycle::ImageLifecycle;
-use super::{Context, images, measured, shapes};
+use super::images::{self, compatible_shapes};
+use super::{Context, measured};
 use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::register_platform_image::RegisterPlatformImage;
@@ -107,7 +108,8 @@ pub fn new_record(
         },
         manifest: None,
         size_bytes,
-        compatible_shapes: shapes::all_names(),
+        compatible_shapes: compatible_shapes::of_platform_images(),
+        chosen_shapes: None,
         capabilities: None,
         lifecycle: ImageLifecycle::default(),
     })

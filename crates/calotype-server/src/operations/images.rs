@@ -6,7 +6,7 @@ use super::{
     Body, COMPARTMENT, LIMIT, Operation, PAGE, SORT_BY, SORT_ORDER, Service, Target, one_of,
     optional,
 };
-use crate::app::images;
+use crate::app::images::{self, compatible_shapes};
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -98,5 +98,45 @@ pub(super) static OPERATIONS: &[Operation] = &[
         body: Body::Json,
         permissions: &[("INSTANCE_IMAGE_READ", Target::Path("imageId"))],
         handler: handler!(images::export::export),
+    },
+    Operation {
+        name: "ListImageShapeCompatibilityEntries",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/images/{imageId}/shapes",
+        query: &[LIMIT, PAGE],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_INSPECT", Target::Path("imageId"))],
+        handler: handler!(compatible_shapes::list),
+    },
+    Operation {
+        name: "GetImageShapeCompatibilityEntry",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/images/{imageId}/shapes/{shapeName}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_INSPECT", Target::Path("imageId"))],
+        handler: handler!(compatible_shapes::get),
+    },
+    Operation {
+        name: "AddImageShapeCompatibilityEntry",
+        service: Service::Compute,
+        method: Method::PUT,
+        path: "/20160918/images/{imageId}/shapes/{shapeName}",
+        query: &[],
+        body: Body::OptionalJson,
+        permissions: &[("INSTANCE_IMAGE_UPDATE", Target::Path("imageId"))],
+        handler: handler!(compatible_shapes::add),
+    },
+    Operation {
+        name: "RemoveImageShapeCompatibilityEntry",
+        service: Service::Compute,
+        method: Method::DELETE,
+        path: "/20160918/images/{imageId}/shapes/{shapeName}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("INSTANCE_IMAGE_UPDATE", Target::Path("imageId"))],
+        handler: handler!(compatible_shapes::remove),
     },
 ];

@@ -2,8 +2,8 @@
 
 use calotype_api::{
     boot_volumes, buckets, console_connections, console_histories, identity, images,
-    instance_actions, instances, networks, objects, preauthenticated_requests, shapes, sources,
-    vcn_parts, work_requests,
+    instance_actions, instances, networks, objects, preauthenticated_requests, shape_compatibility,
+    shapes, sources, vcn_parts, work_requests,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,7 +53,8 @@ const ROWS: &[Row] = rows! {
         console_connections::InstanceConsoleConnection, instance_actions::Device, networks::Vcn, networks::Subnet, networks::Vnic,
         networks::VnicAttachment, networks::PrivateIp, networks::PublicIp, shapes::Shape,
         shapes::ShapeOcpuOptions, shapes::ShapeMemoryOptions, shapes::ShapeNetworkingBandwidthOptions,
-        shapes::ShapeMaxVnicAttachmentOptions, shapes::ShapeAlternativeObject;
+        shapes::ShapeMaxVnicAttachmentOptions, shapes::ShapeAlternativeObject,
+        shape_compatibility::ImageShapeCompatibilityEntry;
     "core" Asked: images::LaunchOptions, images::CreateImageDetails, images::UpdateImageDetails,
         instances::LaunchInstanceDetails, instances::UpdateInstanceDetails,
         instances::InstanceOptions, instances::CreateVnicDetails,
@@ -67,6 +68,8 @@ const ROWS: &[Row] = rows! {
         sources::UpdateInstanceSourceDetails, instance_actions::InstancePowerActionDetails,
         instance_actions::ChangeInstanceCompartmentDetails, boot_volumes::UpdateBootVolumeDetails,
         boot_volumes::ChangeBootVolumeCompartmentDetails, boot_volumes::AttachBootVolumeDetails,
+        shape_compatibility::AddImageShapeCompatibilityEntryDetails,
+        shape_compatibility::ImageMemoryConstraints, shape_compatibility::ImageOcpuConstraints,
         console_histories::CaptureConsoleHistoryDetails,
         console_histories::UpdateConsoleHistoryDetails,
         console_connections::CreateInstanceConsoleConnectionDetails,

@@ -4,16 +4,14 @@
 
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{LaunchMode, LaunchOptions, VolumeType};
-use calotype_disk::oci_archive::{
-    AdditionalMetadata, ExternalLaunchOptions, ImageMetadata, ShapeCompatibility,
-};
+use calotype_disk::oci_archive::{AdditionalMetadata, ExternalLaunchOptions, ImageMetadata};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::import::is_unknown;
-use super::preset;
-use crate::app::{measured, shapes};
+use super::{compatible_shapes, preset};
+use crate::app::measured;
 use crate::records::{ImageCapabilities, ImageRecord};
 
 /// The version of the file's form.
@@ -59,9 +57,7 @@ pub(crate) fn describe(image: &mut ImageRecord, archive: &ImageMetadata) -> Resu
         }
     }
     let listed = &archive.additional_metadata.shape_compatibilities;
-    let known = shapes::all_names();
-    let is_listed = |name: &String| listed.iter().any(|shape| shape.internal_shape_name == *name);
-    let named: Vec<String> = known.into_iter().filter(is_listed).collect();
+    let named = compatible_shapes::of_archive(listed)?;
     // An archive that names none of the shapes here is as good as one that names none.
     if !named.is_empty() {
         image.compatible_shapes = named;
@@ -77,11 +73,6 @@ pub(crate) fn describe(image: &mut ImageRecord, archive: &ImageMetadata) -> Resu
 pub(crate) fn of(image: &ImageRecord) -> ImageMetadata {
     let resource = &image.resource;
     let options = &resource.launch_options;
-    let shape = |name: &String| ShapeCompatibility {
-        internal_shape_name: name.clone(),
-        ocpu_constraints: None,
-        memory_constraints: None,
-    };
     ImageMetadata {
         version: VERSION,
         external_launch_options: ExternalLaunchOptions {
@@ -106,7 +97,7 @@ pub(crate) fn of(image: &ImageRecord) -> ImageMetadata {
         operating_system_version: Some(resource.operating_system_version.clone()),
         additional_metadata: AdditionalMetadata {
             source_public_image_id: resource.base_image_id.as_ref().map(ToString::to_string),
-            shape_compatibilities: image.compatible_shapes.iter().map(shape).collect(),
+            shape_compatibilities: compatible_shapes::for_archive(image.shapes()),
         },
     }
 }

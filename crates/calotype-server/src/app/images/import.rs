@@ -11,9 +11,9 @@ use calotype_disk::{FormatName, Source as _};
 use http::Uri;
 
 use super::lifecycle::ImageLifecycle;
-use super::{check_count, in_words_of_oci, named_or_dated, preset};
+use super::{check_count, compatible_shapes, in_words_of_oci, named_or_dated, preset};
 use crate::app::objects::address::{Address, leads_here};
-use crate::app::{Context, identity, measured, shapes, submit_visible, tags};
+use crate::app::{Context, identity, measured, submit_visible, tags};
 use crate::db::{Batch, Versioned};
 use crate::foreign::{self, ForeignError, ForeignObject};
 use crate::http::Reply;
@@ -140,7 +140,8 @@ async fn new_image(
         },
         manifest: None,
         size_bytes: 0,
-        compatible_shapes: shapes::names_for_imports(),
+        compatible_shapes: compatible_shapes::of_imports(),
+        chosen_shapes: None,
         capabilities: None,
         lifecycle: ImageLifecycle::default(),
     })

@@ -5,7 +5,7 @@ use calotype_api::instance_actions::{InstancePowerActionDetails, PowerActionType
 use calotype_api::instances::InstanceState;
 
 use super::load;
-use crate::app::Context;
+use crate::app::{Context, shapes};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::power_instance::{Action, PowerInstance};
@@ -25,7 +25,9 @@ pub async fn action(context: Context, request: Request) -> Result<Reply, ApiErro
     let action = Action::parse(&name)?;
     instance.value.resource.lifecycle_state = next_state(&instance, action)?;
     if action == Action::Start {
-        context.region.guests.check_capacity(&instance.resource.shape_config)?;
+        let InstanceRecord { resource, .. } = &instance.value;
+        let id = Some(&resource.id);
+        shapes::check_room(&context, &resource.shape, &resource.shape_config, id)?;
     }
     let job = PowerInstance::new(&instance, action, &context.region.config.guests);
     let batch = Batch::new().replace(&instance);

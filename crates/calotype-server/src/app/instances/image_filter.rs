@@ -24,8 +24,7 @@ pub(super) async fn newest(
             Query::new().compartment(compartment).state(ImageState::Available.as_str().to_owned());
         let db = &context.region.db;
         db.for_each::<ImageRecord>(query, |image| {
-            let fits = fits(filter, &image)
-                && shape.is_none_or(|shape| image.compatible_shapes.iter().any(|it| it == shape));
+            let fits = fits(filter, &image) && shape.is_none_or(|shape| image.accepts_shape(shape));
             let created = |image: &ImageRecord| image.resource.time_created.timestamp();
             if fits && newest.as_ref().is_none_or(|best| created(best) < created(&image)) {
                 newest = Some(image.value);

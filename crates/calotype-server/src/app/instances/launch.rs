@@ -119,13 +119,12 @@ impl Launch {
         let metadata = (details.metadata.as_ref(), details.extended_metadata.as_ref());
         metadata_limits::check(metadata.0, metadata.1)?;
         let name = details.shape.as_deref();
-        let shape = shapes::find(name.ok_or_else(|| ApiError::missing_parameter("shape"))?)?;
-        let shape_config = shapes::configure(shape, details.shape_config.as_ref())?;
+        let name = name.ok_or_else(|| ApiError::missing_parameter("shape"))?;
         let source = Source::of_launch(context, &details).await?;
-        source.accepts_shape(&shape.shape)?;
+        let asked = details.shape_config.as_ref();
+        let shape_config = shapes::check(context, source.image_record(), name, asked, None)?;
         let options = hardware::merge(&source.launch_mode().1, details.launch_options.clone());
         firmware_is_here(context, &options)?;
-        context.region.guests.check_capacity(&shape_config)?;
         let vnic = vnic_details(&details)?;
 
         let id = context.region.new_id("instance");

@@ -1,9 +1,9 @@
 //! What an instance boots from: a new boot volume of an image, or a boot volume that is there.
 
 use calotype_api::boot_volumes::{BootVolume, BootVolumeState};
-use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::error::ApiError;
 use calotype_api::images::{ImageState, LaunchMode, LaunchOptions};
-use calotype_api::instances::LaunchInstanceDetails;
+use calotype_api::instances::{InstanceShapeConfig, LaunchInstanceDetails};
 use calotype_api::ocid::Ocid;
 use calotype_api::sources::{
     InstanceSourceDetails, InstanceSourceViaBootVolumeDetails, InstanceSourceViaImageDetails,
@@ -13,7 +13,8 @@ use calotype_api::tags::{DefinedTags, FreeformTags};
 use calotype_store::ManifestId;
 
 use super::image_filter;
-use crate::app::{Context, boot_volumes, hardware, images};
+use crate::app::images::{self, compatible_shapes};
+use crate::app::{Context, boot_volumes, hardware};
 use crate::db::{Batch, Versioned};
 use crate::records::{BootVolumeRecord, ImageRecord};
 
@@ -148,8 +149,11 @@ impl Source {
         }
     }
 
-    pub(super) fn accepts_shape(&self, shape: &str) -> Result<(), ApiError> {
-        self.image_record().map_or(Ok(()), |image| accepts_shape(image, shape))
+    /// Refuses an instance of that shape and size if the image does not allow it.
+    pub(super) fn accepts(&self, shape: &str, size: &InstanceShapeConfig) -> Result<(), ApiError> {
+        let Some(image) = self.image_record() else { return Ok(()) };
+        compatible_shapes::check_shape(image, shape)?;
+        compatible_shapes::check_size(image, shape, size)
     }
 
     pub(super) fn launch_mode(&self) -> (LaunchMode, LaunchOptions) {
@@ -241,16 +245,6 @@ fn new_volume(
         volume_group_id: None,
         vpus_per_gb: Some(vpus_per_gb),
     }
-}
-
-/// Refuses a shape that instances of the image may not have.
-pub(super) fn accepts_shape(image: &ImageRecord, shape: &str) -> Result<(), ApiError> {
-    if image.compatible_shapes.iter().any(|name| name == shape) {
-        return Ok(());
-    }
-    let id = &image.resource.id;
-    let message = format!("Shape {shape} is not valid for image {id}.");
-    Err(ApiError::new(ErrorCode::InvalidParameter, message))
 }
 
 /// Refuses at once what could only fail later: UEFI on a host without its firmware.

@@ -10,8 +10,9 @@ use calotype_api::instances::{
 };
 use calotype_api::sources::UpdateInstanceSourceDetails;
 
-use super::source::{Source, VolumeOwner, accepts_shape, firmware_is_here};
+use super::source::{Source, VolumeOwner, firmware_is_here};
 use super::{load, metadata_limits};
+use crate::app::images::compatible_shapes;
 use crate::app::{Context, hardware, identity, shapes, tags};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
@@ -172,8 +173,8 @@ impl Update {
             ));
         }
         if restarts {
-            let size = &instance.resource.shape_config;
-            context.region.guests.check_capacity_instead_of(&id, size)?;
+            let resource = &instance.resource;
+            shapes::check_room(context, &resource.shape, &resource.shape_config, Some(&id))?;
         }
         let grace = context.region.config.guests.soft_stop_seconds;
         let job = UpdateInstance::new(&instance, before, restarts, preserve, grace);
@@ -223,7 +224,7 @@ async fn change_source(
         defined_tags: resource.defined_tags.clone(),
     };
     let (volume_id, batch) = source.claim(context, owner);
-    source.accepts_shape(&resource.shape)?;
+    source.accepts(&resource.shape, &resource.shape_config)?;
     if source.image_record().is_some() {
         (resource.launch_mode, resource.launch_options) = source.launch_mode();
     }
@@ -269,14 +270,16 @@ async fn change_shape(
     }
     let resource = &mut instance.resource;
     let name = name.unwrap_or_else(|| resource.shape.clone());
-    let shape = shapes::find(&name)?;
-    if name != resource.shape
-        && let Some(id) = &resource.image_id
-        && let Some(image) = context.region.db.get::<ImageRecord>(id.as_str()).await?
-    {
-        accepts_shape(&image, &name)?;
+    let offer = shapes::find(&name)?;
+    shapes::check_resize(&resource.shape, offer)?;
+    let image = match &resource.image_id {
+        Some(id) => context.region.db.get::<ImageRecord>(id.as_str()).await?,
+        None => None,
+    };
+    if let Some(image) = image.as_ref().filter(|_| name != resource.shape) {
+        compatible_shapes::check_shape(image, &name)?;
     }
-    let is_flexible = |name: &str| shapes::find(name).is_ok_and(|it| it.is_flexible == Some(true));
+    let is_flexible = |name: &str| shapes::find(name).is_ok_and(shapes::Offer::is_flexible);
     let stays_flexible = is_flexible(&resource.shape) && is_flexible(&name);
     let asked = size.cloned().unwrap_or_default();
     let has = stays_flexible.then_some(&resource.shape_config);
@@ -294,7 +297,10 @@ async fn change_shape(
         local_volume_size_in_gbs: None,
     };
     let given = size.is_some() || has.is_some();
-    resource.shape_config = shapes::configure(shape, given.then_some(&wanted))?;
+    resource.shape_config = shapes::configure(offer, given.then_some(&wanted))?;
+    if let Some(image) = &image {
+        compatible_shapes::check_size(image, &name, &resource.shape_config)?;
+    }
     resource.shape = name;
     Ok(())
 }
