@@ -1,5 +1,6 @@
 """A region of the tests' own: the real binary, in a scratch directory, on a free port of loopback."""
 
+import atexit
 import functools
 import json
 import os
@@ -15,6 +16,8 @@ import time
 
 import oci
 import requests
+
+from oci_cli_server import OciCli
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("CALOTYPE_BINARY", str(CHECKOUT / "target/debug/calotype"))
@@ -34,6 +37,14 @@ def wait_until(condition, what, seconds=120, interval=0.1):
             return answer
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(interval)
+
+
+@functools.cache
+def oci_cli():
+    """The official CLI, for all tests of this run; it ends with it."""
+    cli = OciCli()
+    atexit.register(cli.close)
+    return cli
 
 
 class Refused(Exception):
@@ -155,14 +166,11 @@ class Region:
 
     def oci(self, *arguments, wait=None, seconds=300):
         """Runs the CLI as a person would and returns what it prints below "data"."""
-        command = [str(OCI), *map(str, arguments)]
+        command = list(map(str, arguments))
         if wait:
             command += ["--wait-for-state", wait, "--wait-interval-seconds", "1"]
             command += ["--max-wait-seconds", str(seconds)]
-        done = subprocess.run(
-            command, env=self.clean_environment(), text=True, capture_output=True,
-            timeout=seconds + 60,
-        )
+        done = oci_cli().run(command, self.clean_environment(), timeout=seconds + 60)
         if done.returncode != 0:
             raise Refused(done.stderr)
         printed = json.loads(done.stdout) if done.stdout.strip() else {}

@@ -14,7 +14,7 @@ import oci
 import pytest
 import requests
 
-from region import OCI, Refused, wait_until
+from region import OCI, Refused, oci_cli, wait_until
 from wire import Wire
 
 MIB = 1 << 20
@@ -55,9 +55,8 @@ def digest(path):
 
 def run(region, *arguments):
     """What the CLI prints, where it is not all below "data"."""
-    command = [str(OCI), *map(str, arguments)]
-    done = subprocess.run(
-        command, env=region.clean_environment(), text=True, capture_output=True, timeout=300)
+    command = list(map(str, arguments))
+    done = oci_cli().run(command, region.clean_environment(), timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
