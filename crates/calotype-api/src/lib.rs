@@ -28,6 +28,7 @@ pub mod shape_compatibility;
 pub mod shapes;
 pub mod sign;
 pub mod sources;
+pub mod tag_definitions;
 pub mod tags;
 pub mod text;
 pub mod time;

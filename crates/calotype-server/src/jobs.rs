@@ -11,6 +11,7 @@ pub mod collect;
 mod commit;
 pub mod delete_boot_volume;
 pub mod delete_image;
+pub mod delete_tag;
 mod engine;
 pub mod export_image;
 mod faults;

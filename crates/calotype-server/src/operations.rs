@@ -30,6 +30,7 @@ mod images;
 mod instances;
 mod object_storage;
 mod shapes;
+mod tags;
 mod vcn_parts;
 mod virtual_network;
 mod work_requests;
@@ -147,6 +148,7 @@ pub static OPERATIONS: &[&[Operation]] = &[
     virtual_network::OPERATIONS,
     vcn_parts::OPERATIONS,
     identity::OPERATIONS,
+    tags::OPERATIONS,
     object_storage::OPERATIONS,
     work_requests::OPERATIONS,
     calotype::OPERATIONS,

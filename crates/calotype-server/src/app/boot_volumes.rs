@@ -95,7 +95,8 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         ("bootVolumeReplicas", details.boot_volume_replicas.is_some_and(|list| !list.is_empty())),
         ("isAutoTuneEnabled", details.is_auto_tune_enabled == Some(true)),
     ])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &volume.resource.defined_tags, freeform, defined).await?;
     let resource = &mut volume.value.resource;
     if let Some(asked) = details.size_in_gbs.filter(|asked| *asked != resource.size_in_gbs) {
         let has = resource.size_in_gbs;

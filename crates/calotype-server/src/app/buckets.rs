@@ -132,7 +132,9 @@ pub async fn create(context: Context, request: Request) -> Result<Reply, ApiErro
         ("versioning", details.versioning.map(Versioning::as_str), "Disabled"),
     ])?;
     identity::compartment_exists(&context, &details.compartment_id).await?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
+    let compartment = &details.compartment_id;
+    let defined_tags = tags::on_create(&context, compartment, freeform, defined).await?;
     let metadata = attributes::metadata(details.metadata.unwrap_or_default())?;
     let bucket = Versioned::first(BucketRecord {
         resource: Bucket {
@@ -142,7 +144,7 @@ pub async fn create(context: Context, request: Request) -> Result<Reply, ApiErro
             bucket_scope: Some(BucketScope::Namespace),
             compartment_id: details.compartment_id,
             created_by: context.principal.user.to_string(),
-            defined_tags: Some(details.defined_tags.unwrap_or_default()),
+            defined_tags: Some(defined_tags),
             etag: String::new(),
             freeform_tags: Some(details.freeform_tags.unwrap_or_default()),
             id: Some(context.region.new_id("bucket")),
@@ -316,7 +318,9 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         ),
         ("versioning", details.versioning.map(Versioning::as_str), "Disabled"),
     ])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    let before = resource.defined_tags.clone().unwrap_or_default();
+    tags::on_update(&context, &before, freeform, defined).await?;
     if let Some(compartment) = details.compartment_id {
         identity::compartment_exists(&context, &compartment).await?;
         resource.compartment_id = compartment;

@@ -20,15 +20,18 @@ const LENGTH_MAX: usize = 1024 * 1024;
 /// `CaptureConsoleHistory`: the log is at hand, so the history succeeds at once.
 pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiError> {
     let details: CaptureConsoleHistoryDetails = request.json()?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+
     let instance = instances::load(&context, &details.instance_id).await?;
     let log = context.region.guests.console_log(&context.region, &instance).await?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
+    let compartment = &instance.resource.compartment_id;
+    let defined_tags = tags::on_create(&context, compartment, freeform, defined).await?;
     let captured = ConsoleHistoryRecord {
         resource: ConsoleHistory {
             id: context.region.new_id("consolehistory"),
             availability_domain: instance.resource.availability_domain.clone(),
             compartment_id: instance.resource.compartment_id.clone(),
-            defined_tags: details.defined_tags.unwrap_or_default(),
+            defined_tags,
             display_name: details.display_name.map_or_else(
                 || format!("consolehistory{}", context.now.strftime("%Y%m%d%H%M%S")),
                 String::from,
@@ -74,7 +77,8 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     let details: UpdateConsoleHistoryDetails = request.json()?;
     let mut record = load(&context, &request).await?;
     request.check_etag(&record.etag())?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &record.resource.defined_tags, freeform, defined).await?;
     let resource = &mut record.value.resource;
     if let Some(name) = details.display_name {
         resource.display_name = name.into();

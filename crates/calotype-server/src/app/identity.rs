@@ -200,8 +200,10 @@ pub async fn list_compartments(context: Context, request: Request) -> Result<Rep
 
 /// `CreateCompartment`.
 pub async fn create_compartment(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let details: CreateCompartmentDetails = request.json()?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let mut details: CreateCompartmentDetails = request.json()?;
+    let (parent, freeform) = (&details.compartment_id, details.freeform_tags.as_ref());
+    let defined = tags::on_create(&context, parent, freeform, details.defined_tags.take()).await?;
+    details.defined_tags = Some(defined);
     let id = context.region.new_id("compartment");
     let (record, batch) = plan_compartment(&context.region.db, id, details, context.now).await?;
     let reply = Reply::ok(&record.resource)?.etag(record.etag());
@@ -262,6 +264,20 @@ fn check_name(name: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::invalid_parameter("name", "can have only letters, digits, '.', '-' and '_'"))
+}
+
+/// The compartment and all above it, up to the root.
+pub async fn ancestry(db: &Db, compartment: &Ocid) -> Result<Vec<Ocid>, ApiError> {
+    let mut line = vec![compartment.clone()];
+    for _ in 0..=DEPTH_MAX {
+        let last = line.last().map_or("", |id| id.as_str());
+        let record = db.get::<CompartmentRecord>(last).await?;
+        let Some(above) = record.and_then(|record| record.value.resource.compartment_id) else {
+            break;
+        };
+        line.push(above);
+    }
+    Ok(line)
 }
 
 async fn check_depth(db: &Db, parent: &CompartmentRecord) -> Result<(), ApiError> {

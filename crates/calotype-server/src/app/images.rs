@@ -232,7 +232,8 @@ async fn new_image(
     base: Base,
     size_bytes: u64,
 ) -> Result<ImageRecord, ApiError> {
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
+    let defined_tags = tags::on_create(context, &details.compartment_id, freeform, defined).await?;
     let display_name = named_or_dated(context, details.display_name).await?;
     // An omitted launch mode keeps the options the base really has; a given one, even the same,
     // resets them to its preset. That is what OCI does.
@@ -248,7 +249,7 @@ async fn new_image(
             billable_size_in_gbs: None,
             compartment_id: Some(details.compartment_id),
             create_image_allowed: true,
-            defined_tags: details.defined_tags.unwrap_or_default(),
+            defined_tags,
             display_name,
             freeform_tags: details.freeform_tags.unwrap_or_default(),
             launch_mode,
@@ -344,7 +345,8 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     if !image.is_alive() || image.resource.compartment_id.is_none() {
         return Err(ApiError::not_authorized_or_not_found());
     }
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &image.resource.defined_tags, freeform, defined).await?;
     if let Some(name) = details.display_name {
         image.value.resource.display_name = usable_name(&context, name).await?;
     }

@@ -36,8 +36,8 @@ pub use addresses::{
     list_ipv6s, list_private_ips, list_public_ips, update_private_ip, update_public_ip,
 };
 pub use parts::{
-    create_part, delete_part, get_part, list_network_security_group_vnics,
-    list_network_security_groups, list_parts, update_part,
+    Content as PartContent, PartRecord, create_part, delete_part, get_part,
+    list_network_security_group_vnics, list_network_security_groups, list_parts, update_part,
 };
 pub use plug::{
     PlannedVnic, VnicOwner, VnicOwnerView, mac_address, metadata_of, owner_of, plan_vnic,

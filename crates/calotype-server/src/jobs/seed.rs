@@ -10,6 +10,7 @@ use super::capture_image::CaptureImage;
 use super::collect::CollectStore;
 use super::delete_boot_volume::DeleteBootVolume;
 use super::delete_image::DeleteImage;
+use super::delete_tag::DeleteTag;
 use super::export_image::ExportImage;
 use super::import_image::ImportImage;
 use super::launch_instance::LaunchInstance;
@@ -36,6 +37,7 @@ pub fn workflows() -> Workflows<Arc<Region>> {
         .with::<CollectStore>()
         .with::<DeleteBootVolume>()
         .with::<DeleteImage>()
+        .with::<DeleteTag>()
         .with::<ExportImage>()
         .with::<ImportImage>()
         .with::<LaunchInstance>()

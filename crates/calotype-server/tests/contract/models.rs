@@ -3,7 +3,7 @@
 use calotype_api::{
     boot_volumes, buckets, console_connections, console_histories, identity, images,
     instance_actions, instances, networks, objects, preauthenticated_requests, shape_compatibility,
-    shapes, sources, vcn_parts, work_requests,
+    shapes, sources, tag_definitions, vcn_parts, work_requests,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -90,8 +90,14 @@ const ROWS: &[Row] = rows! {
         vcn_parts::EgressSecurityRule, vcn_parts::IngressSecurityRule, vcn_parts::IcmpOptions,
         vcn_parts::TcpOptions, vcn_parts::UdpOptions, vcn_parts::PortRange;
     "identity" Answered: identity::Tenancy, identity::Compartment, identity::AvailabilityDomain,
-        identity::FaultDomain, identity::Region, identity::RegionSubscription;
-    "identity" Asked: identity::CreateCompartmentDetails;
+        identity::FaultDomain, identity::Region, identity::RegionSubscription,
+        tag_definitions::TagNamespace, tag_definitions::TagNamespaceSummary, tag_definitions::Tag,
+        tag_definitions::TagSummary, tag_definitions::TagDefault,
+        tag_definitions::TagDefaultSummary;
+    "identity" Asked: identity::CreateCompartmentDetails,
+        tag_definitions::CreateTagNamespaceDetails, tag_definitions::UpdateTagNamespaceDetails,
+        tag_definitions::CreateTagDetails, tag_definitions::UpdateTagDetails,
+        tag_definitions::CreateTagDefaultDetails, tag_definitions::UpdateTagDefaultDetails;
     "object_storage" Answered: buckets::Bucket, buckets::BucketSummary, buckets::NamespaceMetadata,
         objects::ListObjects, objects::ObjectSummary, objects::MultipartUpload,
         objects::MultipartUploadPartSummary, objects::WorkRequest, objects::WorkRequestResource,

@@ -107,7 +107,9 @@ async fn new_image(
     details: CreateImageDetails,
     source: ImageSourceDetails,
 ) -> Result<ImageRecord, ApiError> {
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
+    let defined_tags = tags::on_create(context, &details.compartment_id, freeform, defined).await?;
+
     let display_name = named_or_dated(context, details.display_name).await?;
     let named = |field, text: Option<String>| match text {
         Some(text) => measured(field, text),
@@ -122,7 +124,7 @@ async fn new_image(
             billable_size_in_gbs: None,
             compartment_id: Some(details.compartment_id),
             create_image_allowed: true,
-            defined_tags: details.defined_tags.unwrap_or_default(),
+            defined_tags,
             display_name,
             freeform_tags: details.freeform_tags.unwrap_or_default(),
             launch_mode,

@@ -110,12 +110,16 @@ impl Launch {
     /// Checks what was asked for and chooses what was not.
     pub async fn prepare(
         context: &Context,
-        details: LaunchInstanceDetails,
+        mut details: LaunchInstanceDetails,
     ) -> Result<Self, ApiError> {
         refuse_unsupported(&details)?;
         identity::compartment_exists(context, &details.compartment_id).await?;
         identity::availability_domain_exists(context, &details.availability_domain).await?;
-        tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+        let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.take());
+        let compartment = &details.compartment_id;
+        details.defined_tags =
+            Some(tags::on_create(context, compartment, freeform, defined).await?);
+
         let metadata = (details.metadata.as_ref(), details.extended_metadata.as_ref());
         metadata_limits::check(metadata.0, metadata.1)?;
         let name = details.shape.as_deref();

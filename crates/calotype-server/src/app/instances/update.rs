@@ -30,7 +30,8 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         return Err(ApiError::not_authorized_or_not_found());
     }
     refuse_unsupported(&details)?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &instance.resource.defined_tags, freeform, defined).await?;
     if changes_hardware(&details) {
         let update = Update::prepare(&context, instance, details).await?;
         return update.submit(&context).await;

@@ -115,8 +115,9 @@ pub async fn update_private_ip(context: Context, request: Request) -> Result<Rep
         // The primary address of a VNIC stays with it, in OCI, too; and there are no others here.
         ("vnicId", moved),
     ])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     let label = &mut vnic.value.private_label;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &label.defined_tags, freeform, defined).await?;
     relabel(label, details.display_name, details.defined_tags, details.freeform_tags);
     let batch = match details.hostname_label {
         Some(name) => rename_host(&context, &mut vnic.value, &name, "hostnameLabel").await?,
@@ -137,8 +138,9 @@ pub async fn update_public_ip(context: Context, request: Request) -> Result<Repl
         .private_ip_id
         .is_some_and(|id| sibling(&id, PUBLIC_IP) != sibling(&vnic.resource.id, PUBLIC_IP));
     refuse_given(&[("privateIpId", moved)])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     let label = &mut vnic.value.public_label;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &label.defined_tags, freeform, defined).await?;
     relabel(label, details.display_name, details.defined_tags, details.freeform_tags);
     let address = public_ip(&vnic).ok_or_else(ApiError::internal)?;
     crate::app::replace(&context, vnic, |_| Reply::ok(&address)).await

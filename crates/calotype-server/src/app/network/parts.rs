@@ -62,7 +62,7 @@ pub trait Changeable: Content {
 /// A part of a VCN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "C: Serialize + DeserializeOwned")]
-pub(super) struct PartRecord<C> {
+pub struct PartRecord<C> {
     /// The part as clients see it.
     pub resource: Part<C>,
     /// Whether it came with the VCN and goes with it.
@@ -128,9 +128,11 @@ pub async fn create_part<C: Content>(
     context: Context,
     request: Request,
 ) -> Result<Reply, ApiError> {
-    let (frame, mut inner) = request.json::<C::Create>()?.split();
+    let (mut frame, mut inner) = request.json::<C::Create>()?.split();
     identity::compartment_exists(&context, &frame.compartment_id).await?;
-    tags::check(frame.freeform_tags.as_ref(), frame.defined_tags.as_ref())?;
+    let (freeform, defined) = (frame.freeform_tags.as_ref(), frame.defined_tags.take());
+    frame.defined_tags =
+        Some(tags::on_create(&context, &frame.compartment_id, freeform, defined).await?);
     inner.complete()?;
     let db = &context.region.db;
     let vcn = db.get::<VcnRecord>(frame.vcn_id.as_str()).await?;
@@ -178,7 +180,8 @@ pub async fn update_part<C: Changeable>(
     let resource = &mut part.value.resource;
     let before = resource.content.gateways();
     let changes = details.apply(&mut resource.content);
-    tags::check(changes.freeform_tags.as_ref(), changes.defined_tags.as_ref())?;
+    let (freeform, defined) = (changes.freeform_tags.as_ref(), changes.defined_tags.as_ref());
+    tags::on_update(&context, &resource.defined_tags, freeform, defined).await?;
     resource.content.complete()?;
     if let Some(name) = changes.display_name {
         resource.display_name = name.into();

@@ -67,7 +67,10 @@ pub async fn plan_vnic(
     details: &CreateVnicDetails,
 ) -> Result<PlannedVnic, ApiError> {
     let id = context.region.new_id("vnic");
-    plan(&context.region.db, id, owner, details, context.now).await
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.clone());
+    let defined = tags::on_create(context, &owner.compartment_id, freeform, defined).await?;
+    let details = CreateVnicDetails { defined_tags: Some(defined), ..details.clone() };
+    plan(&context.region.db, id, owner, &details, context.now).await
 }
 
 pub(super) async fn plan(
@@ -146,8 +149,7 @@ fn check(details: &CreateVnicDetails) -> Result<(), ApiError> {
     if let Some(label) = &details.hostname_label {
         check_hostname("createVnicDetails.hostnameLabel", label)?;
     }
-    check_groups("createVnicDetails.nsgIds", details.nsg_ids.as_deref())?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())
+    check_groups("createVnicDetails.nsgIds", details.nsg_ids.as_deref())
 }
 
 async fn subnet_of(

@@ -22,8 +22,12 @@ const ROUTER_MAC_PREFIX: [u8; 3] = [0x00, 0x00, 0x17];
 
 /// `CreateSubnet`.
 pub async fn create_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let details: CreateSubnetDetails = request.json()?;
-    identity::compartment_exists(&context, &details.compartment_id).await?;
+    let mut details: CreateSubnetDetails = request.json()?;
+    let compartment = &details.compartment_id;
+    identity::compartment_exists(&context, compartment).await?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.take());
+    let defined = tags::on_create(&context, compartment, freeform, defined).await?;
+    details.defined_tags = Some(defined);
     if let Some(domain) = &details.availability_domain {
         identity::availability_domain_exists(&context, domain).await?;
     }
@@ -57,7 +61,6 @@ pub(super) fn new(
         ("ipv6CidrBlock", details.ipv6_cidr_block.is_some()),
         ("ipv6CidrBlocks", details.ipv6_cidr_blocks.is_some_and(|list| !list.is_empty())),
     ])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     outbound::by_tag(details.freeform_tags.as_ref().unwrap_or(&FreeformTags::new()))?;
     let cidr = place(vcn, details.cidr_block, details.ipv4_cidr_blocks.as_deref())?;
     check_lists(details.security_list_ids.as_deref())?;
@@ -188,13 +191,15 @@ pub async fn list_subnets(context: Context, request: Request) -> Result<Reply, A
 /// at once.
 pub async fn update_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
     let details: UpdateSubnetDetails = request.json()?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+
     check_lists(details.security_list_ids.as_deref())?;
     let mut subnet: Versioned<SubnetRecord> =
         crate::app::load(&context, &request.path("subnetId")?).await?;
     request.check_etag(&subnet.etag())?;
     let vcn: Versioned<VcnRecord> =
         crate::app::load(&context, &subnet.resource.vcn_id.clone()).await?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &subnet.resource.defined_tags, freeform, defined).await?;
     let before = subnet.used();
     change(&mut subnet.value.resource, details)?;
     let (db, id) = (&context.region.db, subnet.resource.id.clone());

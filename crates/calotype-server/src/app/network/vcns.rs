@@ -22,8 +22,12 @@ const BLOCKS_MAX: usize = 5;
 
 /// `CreateVcn`.
 pub async fn create_vcn(context: Context, request: Request) -> Result<Reply, ApiError> {
-    let details: CreateVcnDetails = request.json()?;
-    identity::compartment_exists(&context, &details.compartment_id).await?;
+    let mut details: CreateVcnDetails = request.json()?;
+    let compartment = &details.compartment_id;
+    identity::compartment_exists(&context, compartment).await?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.take());
+    let defined = tags::on_create(&context, compartment, freeform, defined).await?;
+    details.defined_tags = Some(defined);
     let vcn = new(context.region.new_id("vcn"), details, context.now)?;
     let vcn = Versioned::first(vcn);
     let reply = Reply::ok(&vcn.resource)?.etag(vcn.etag());
@@ -49,7 +53,6 @@ pub(super) fn new(
         ("isZprOnly", details.is_zpr_only == Some(true)),
         ("securityAttributes", some(&details.security_attributes)),
     ])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
     let blocks = blocks(details.cidr_block, details.cidr_blocks)?;
     if let Some(label) = &details.dns_label {
         dns_label(label)?;
@@ -137,10 +140,12 @@ pub async fn update_vcn(context: Context, request: Request) -> Result<Reply, Api
         ("isZprOnly", details.is_zpr_only == Some(true)),
         ("securityAttributes", details.security_attributes.is_some()),
     ])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+
     let mut vcn: Versioned<VcnRecord> = crate::app::load(&context, &request.path("vcnId")?).await?;
     request.check_etag(&vcn.etag())?;
     let resource = &mut vcn.value.resource;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &resource.defined_tags, freeform, defined).await?;
     if let Some(name) = details.display_name {
         resource.display_name = name.into();
     }

@@ -29,12 +29,14 @@ pub async fn update_vnic(context: Context, request: Request) -> Result<Reply, Ap
         ("routeTableId", details.route_table_id.is_some()),
         ("securityAttributes", details.security_attributes.is_some_and(|map| !map.is_empty())),
     ])?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+
     let mut vnic = load(&context, &request.path("vnicId")?, VNIC).await?;
     if !vnic.is_alive() {
         return Err(ApiError::not_authorized_or_not_found());
     }
     request.check_etag(&vnic.etag())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &vnic.resource.defined_tags, freeform, defined).await?;
     let mut batch = Batch::new();
     if let Some(groups) = details.nsg_ids {
         batch = batch.and(regroup(&context, &mut vnic.value, groups).await?);
