@@ -10,6 +10,7 @@
 //!
 //! This crate does no I/O, reads no clock and runs no task: whoever needs the time passes it in.
 
+pub mod app_catalog;
 pub mod body;
 pub mod boot_volumes;
 pub mod buckets;

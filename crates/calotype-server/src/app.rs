@@ -20,6 +20,7 @@ use crate::http::{Principal, Reply, Request};
 use crate::jobs::{Seed, Seeded, WorkRequestRecord};
 use crate::region::Region;
 
+pub mod app_catalog;
 pub mod boot_volumes;
 pub mod buckets;
 mod claims;

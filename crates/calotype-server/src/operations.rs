@@ -21,6 +21,7 @@ macro_rules! handler {
     };
 }
 
+mod app_catalog;
 mod attachments;
 mod blockstorage;
 mod calotype;
@@ -143,6 +144,7 @@ pub static OPERATIONS: &[&[Operation]] = &[
     shapes::OPERATIONS,
     instances::OPERATIONS,
     attachments::OPERATIONS,
+    app_catalog::OPERATIONS,
     consoles::OPERATIONS,
     blockstorage::OPERATIONS,
     virtual_network::OPERATIONS,

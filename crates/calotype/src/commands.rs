@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+pub mod catalog;
 pub mod demo;
 pub mod doctor;
 pub mod env;

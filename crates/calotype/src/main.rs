@@ -54,6 +54,9 @@ enum Command {
     /// List instances and log into them.
     #[command(subcommand)]
     Instance(commands::instance::Command),
+    /// Publish images with terms.
+    #[command(subcommand)]
+    Catalog(commands::catalog::Command),
     /// Look after the image store: how full it is, whether it is sound, what can be given back.
     #[command(subcommand)]
     Store(commands::store::Command),
@@ -114,6 +117,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
         }
         Command::Image(command) => commands::image::run(&directory, command).await?,
         Command::Instance(command) => return commands::instance::run(&directory, command).await,
+        Command::Catalog(command) => commands::catalog::run(&directory, command).await?,
         Command::Store(command) => return commands::store::run(&directory, command).await,
         Command::Demo(arguments) => commands::demo::run(arguments).await?,
         Command::FreezeGuard | Command::DiskReader => {}

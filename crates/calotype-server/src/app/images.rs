@@ -17,6 +17,7 @@ use calotype_api::ocid::Ocid;
 use calotype_api::text::DisplayName;
 
 use self::compatible_shapes::CompatibleShape;
+use super::app_catalog::terms;
 use super::{Context, identity, instances, tags};
 use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
@@ -127,6 +128,10 @@ impl Capture {
         // A disk boots by the firmware it ran with, whatever its image said.
         let firmware = instance.resource.launch_options.firmware;
         base.launch_options.firmware = firmware.or(base.launch_options.firmware);
+        may_be_made_into_images(&instance)?;
+        let (of, id) = (instance.resource.image_id.clone(), context.region.new_id("image"));
+        let (db, now) = (&context.region.db, context.now);
+        let terms = terms::may_be_captured(db, of.as_ref(), &id, now).await?;
         if !base.create_image_allowed {
             return Err(ApiError::new(
                 ErrorCode::NotAllowed,
@@ -134,16 +139,27 @@ impl Capture {
             ));
         }
         let volume = super::load::<BootVolumeRecord>(context, &instance.boot_volume_id).await?;
-        let image = new_image(context, details, base, volume.size_bytes).await?;
+        let mut image = new_image(context, details, base, volume.size_bytes).await?;
+        image.resource.id = id;
         instance.value.capturing = Some(image.resource.id.clone());
         if way.live().is_none() {
             // Of a stopped instance too, until its disk is sealed: nobody may start it meanwhile.
             instance.value.resource.lifecycle_state = InstanceState::CreatingImage;
         }
         let image = Versioned::first(image);
-        let batch = Batch::new().create(&image).replace(&instance);
+        let batch = terms.create(&image).replace(&instance);
         Ok(Self { image, instance, way, batch })
     }
+}
+
+/// Refuses an instance that is a database system: its disk is not all that there is of the database.
+fn may_be_made_into_images(instance: &InstanceRecord) -> Result<(), ApiError> {
+    let id = &instance.resource.id;
+    if !instances::is_database_system(&instance.resource) {
+        return Ok(());
+    }
+    let message = format!("instance {id} is a database system, and may not be made into an image");
+    Err(ApiError::new(ErrorCode::NotAllowed, message))
 }
 
 /// Refuses one image more than the region may have.

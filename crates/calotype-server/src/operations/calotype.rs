@@ -4,7 +4,7 @@ use http::Method;
 
 use super::{Body, COMPARTMENT, LIMIT, Operation, PAGE, Service, Target};
 use crate::app::images::lifecycle;
-use crate::app::{platform_images, store};
+use crate::app::{app_catalog, instances, platform_images, store};
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -16,6 +16,36 @@ pub(super) static OPERATIONS: &[Operation] = &[
         body: Body::Json,
         permissions: &[("CALOTYPE_PLATFORM_IMAGE_CREATE", Target::Tenancy)],
         handler: handler!(platform_images::register),
+    },
+    Operation {
+        name: "AddAppCatalogListing",
+        service: Service::Calotype,
+        method: Method::POST,
+        path: "/calotype/appCatalogListings",
+        query: &[],
+        body: Body::Json,
+        permissions: &[("CALOTYPE_APP_CATALOG_MANAGE", Target::Tenancy)],
+        handler: handler!(app_catalog::add_listing),
+    },
+    Operation {
+        name: "RemoveAppCatalogListing",
+        service: Service::Calotype,
+        method: Method::DELETE,
+        path: "/calotype/appCatalogListings/{listingId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("CALOTYPE_APP_CATALOG_MANAGE", Target::Tenancy)],
+        handler: handler!(app_catalog::remove_listing),
+    },
+    Operation {
+        name: "MarkDatabaseSystem",
+        service: Service::Calotype,
+        method: Method::POST,
+        path: "/calotype/instances/{instanceId}/actions/markDatabaseSystem",
+        query: &[],
+        body: Body::Json,
+        permissions: &[("INSTANCE_UPDATE", Target::Path("instanceId"))],
+        handler: handler!(instances::mark_database_system),
     },
     Operation {
         name: "GetStoreUsage",

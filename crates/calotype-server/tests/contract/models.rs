@@ -1,7 +1,7 @@
 //! Every type on the wire beside the published model of its name.
 
 use calotype_api::{
-    boot_volumes, buckets, console_connections, console_histories, identity, images,
+    app_catalog, boot_volumes, buckets, console_connections, console_histories, identity, images,
     instance_actions, instances, networks, objects, preauthenticated_requests, shape_compatibility,
     shapes, sources, tag_definitions, vcn_parts, work_requests,
 };
@@ -89,6 +89,12 @@ const ROWS: &[Row] = rows! {
         vcn_parts::CreateNetworkSecurityGroupDetails, vcn_parts::RouteRule,
         vcn_parts::EgressSecurityRule, vcn_parts::IngressSecurityRule, vcn_parts::IcmpOptions,
         vcn_parts::TcpOptions, vcn_parts::UdpOptions, vcn_parts::PortRange;
+    "core" Answered: app_catalog::AppCatalogListing, app_catalog::AppCatalogListingSummary,
+        app_catalog::AppCatalogListingResourceVersion,
+        app_catalog::AppCatalogListingResourceVersionSummary,
+        app_catalog::AppCatalogListingResourceVersionAgreements,
+        app_catalog::AppCatalogSubscription, app_catalog::AppCatalogSubscriptionSummary;
+    "core" Asked: app_catalog::CreateAppCatalogSubscriptionDetails;
     "identity" Answered: identity::Tenancy, identity::Compartment, identity::AvailabilityDomain,
         identity::FaultDomain, identity::Region, identity::RegionSubscription,
         tag_definitions::TagNamespace, tag_definitions::TagNamespaceSummary, tag_definitions::Tag,

@@ -20,6 +20,14 @@ pub enum Command {
         after_help = "Examples:\n  calotype instance ssh builder\n  calotype instance ssh builder -i ~/.ssh/id_ed25519 -- uname -a"
     )]
     Ssh(SshArguments),
+    /// Mark an instance as a database system: no image is made of it.
+    MarkDatabase {
+        /// Display name or OCID.
+        name: String,
+        /// Take the mark off.
+        #[arg(long)]
+        off: bool,
+    },
 }
 
 /// Arguments of `calotype instance ssh`.
@@ -44,7 +52,25 @@ pub async fn run(directory: &Path, command: Command) -> anyhow::Result<ExitCode>
     match command {
         Command::List => list(&client).await.map(|()| ExitCode::SUCCESS),
         Command::Ssh(arguments) => ssh(&client, &arguments).await,
+        Command::MarkDatabase { name, off } => {
+            mark_database(&client, &name, !off).await.map(|()| ExitCode::SUCCESS)
+        }
     }
+}
+
+async fn mark_database(client: &Client, name: &str, marked: bool) -> anyhow::Result<()> {
+    let instances = client.instances().await?;
+    let mut named = instances.iter().filter(|one| {
+        let here = one.lifecycle_state != InstanceState::Terminated;
+        here && (one.display_name == name || one.id.as_str() == name)
+    });
+    let (Some(instance), None) = (named.next(), named.next()) else {
+        bail!("there is not exactly one instance called {name}: see `calotype instance list`");
+    };
+    let target = format!("/calotype/instances/{}/actions/markDatabaseSystem", instance.id);
+    let details = serde_json::json!({"isDatabaseSystem": marked});
+    client.post::<Instance>(&target, &details).await?;
+    Ok(())
 }
 
 async fn list(client: &Client) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use calotype_api::images::{ExportFormat, ImageState};
 use calotype_api::sources::{ExportDestination, ExportImageDetails};
 
 use super::{in_words_of_oci, load};
+use crate::app::app_catalog::terms;
 use crate::app::objects::address::Address;
 use crate::app::preauthenticated_requests::Access;
 use crate::app::{Context, submit_visible};
@@ -23,6 +24,7 @@ pub async fn export(context: Context, request: Request) -> Result<Reply, ApiErro
     let mut image = load(&context, &request.path("imageId")?).await?;
     request.check_etag(&image.etag())?;
     may_be_exported(&context, &image)?;
+    terms::may_be_exported(&context.region.db, &image.resource.id).await?;
     let address = address(&context, details.destination)?;
     let checked = address.check(&context.region, Access::Write, context.now).await;
     checked.map_err(|error| in_words_of_oci(error, NOT_THERE))?;

@@ -125,6 +125,7 @@ impl Launch {
         let name = details.shape.as_deref();
         let name = name.ok_or_else(|| ApiError::missing_parameter("shape"))?;
         let source = Source::of_launch(context, &details).await?;
+        source.check_terms(context, &details.compartment_id).await?;
         let asked = details.shape_config.as_ref();
         let shape_config = shapes::check(context, source.image_record(), name, asked, None)?;
         let options = hardware::merge(&source.launch_mode().1, details.launch_options.clone());

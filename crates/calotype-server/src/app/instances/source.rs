@@ -13,6 +13,7 @@ use calotype_api::tags::{DefinedTags, FreeformTags};
 use calotype_store::ManifestId;
 
 use super::image_filter;
+use crate::app::app_catalog::terms;
 use crate::app::images::{self, compatible_shapes};
 use crate::app::{Context, boot_volumes, hardware};
 use crate::db::{Batch, Versioned};
@@ -81,6 +82,16 @@ impl Source {
             (None, Some(id)) => Self::image(context, id, None, None).await,
             (None, None) => Err(ApiError::missing_parameter("sourceDetails")),
         }
+    }
+
+    /// Refuses an image whose publisher's terms nobody has agreed to in the compartment.
+    pub(super) async fn check_terms(
+        &self,
+        context: &Context,
+        compartment: &Ocid,
+    ) -> Result<(), ApiError> {
+        let Self::Image { image, .. } = self else { return Ok(()) };
+        terms::may_be_launched(&context.region.db, &image.resource.id, compartment).await
     }
 
     /// What an update asks for instead of the boot volume.

@@ -215,6 +215,7 @@ async fn change_source(
         return Err(ApiError::instance_busy(&instance.resource.id));
     }
     let source = Source::of_update(context, asked).await?;
+    source.check_terms(context, &instance.resource.compartment_id).await?;
     let resource = &mut instance.resource;
     let owner = VolumeOwner {
         instance_id: &resource.id,
