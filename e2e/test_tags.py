@@ -19,11 +19,10 @@ def namespace(region):
 @pytest.fixture(scope="module")
 def keys(region, namespace):
     free = region.oci("iam", "tag", "create", "--tag-namespace-id", namespace["id"], "--name",
-                      "CostCenter", "--description", "any", wait="ACTIVE")
+                      "CostCenter", "--description", "any")
     stages = {"validatorType": "ENUM", "values": ["lab", "live"]}
     stage = region.oci("iam", "tag", "create", "--tag-namespace-id", namespace["id"], "--name",
-                       "Stage", "--description", "one of two", "--validator", json.dumps(stages),
-                       wait="ACTIVE")
+                       "Stage", "--description", "one of two", "--validator", json.dumps(stages))
     assert stage["validator"] == {"validator-type": "ENUM", "values": ["lab", "live"]}
     return {"CostCenter": free, "Stage": stage}
 

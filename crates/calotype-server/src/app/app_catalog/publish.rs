@@ -80,7 +80,7 @@ pub async fn add_listing(context: Context, request: Request) -> Result<Reply, Ap
     if db.get::<TermsRecord>(details.image_id.as_str()).await?.is_some() {
         return Err(ApiError::conflict(format!("image {} is published already", terms.image_id)));
     }
-    let shapes: Vec<_> = image.compatible_shapes.iter().map(|one| one.shape.clone()).collect();
+    let shapes: Vec<_> = image.shapes().iter().map(|one| one.shape.clone()).collect();
     let new = new_version(&context, &listing.resource, details, &shapes);
     image.value.resource.create_image_allowed =
         terms.allowed_actions.contains(&AllowedAction::Snapshot);
