@@ -74,7 +74,7 @@ def test_new_resources_get_the_defaults_of_their_compartment(region, keys):
     assert made.defined_tags["Operations"]["CostCenter"].startswith("made 20")
     region.network.delete_vcn(made.id)
     region.oci("iam", "tag-default", "update", "--tag-default-id", default["id"], "--value", "",
-               "--is-required", "true", "--force")
+               "--is-required", "true")
     refused(region, 400, "Operations.CostCenter is required")
     given = vcn(region, defined_tags={"Operations": {"CostCenter": "9"}})
     assert given.defined_tags == {"Operations": {"CostCenter": "9"}}
