@@ -1,12 +1,19 @@
-"""What all tests share: one region, served by the real binary."""
+"""What all tests share: one region, served by the real binary, and who holds its answers against the published API."""
 
 import os
+import pathlib
 
 import pytest
 
+import witness
 from region import BINARY, FOREIGN, Region
+from witness import TESTIMONY
 
 REGION = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--sights", type=pathlib.Path, help="where to write who called what, as JSON")
 
 
 def pytest_configure(config):
@@ -18,6 +25,23 @@ def pytest_configure(config):
 def pytest_sessionstart(session):
     if not os.path.exists(BINARY):
         raise pytest.UsageError(f"no {BINARY}: cargo build -p calotype")
+
+
+def pytest_runtest_logstart(nodeid):
+    TESTIMONY.test = nodeid.split("[")[0]
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_as_published():
+    """Also those that a test does not look at."""
+    yield
+    faults = TESTIMONY.take_faults()
+    assert not faults, "\n".join(faults[:20])
+
+
+def pytest_sessionfinish(session):
+    if file := session.config.getoption("--sights"):
+        witness.report(file)
 
 
 @pytest.fixture(scope="session")

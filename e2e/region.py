@@ -18,6 +18,7 @@ import oci
 import requests
 
 from oci_cli_server import OciCli
+from witness import Witness
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("CALOTYPE_BINARY", str(CHECKOUT / "target/debug/calotype"))
@@ -66,16 +67,23 @@ class Region:
         # Short, because sockets lie below it.
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="calo-", dir="/tmp"))
         self.log = self.directory / "serve.log"
-        self.port = free_port()
-        self.service = None
+        self.service = self.witness = None
         self.environment = {}
+        service_port = str(free_port())
         try:
-            self.calotype("init", "--port", str(self.port), *map(str, init))
-            self.environment = exports(self.calotype("env"))
+            self.calotype("init", "--port", service_port, *map(str, init))
+            self.witness = Witness(int(service_port), self.directory / "tls")
+            # Clients meet the witness; what has no endpoint in its environment is our own command.
+            self.port = self.witness.port
+            self.environment = {
+                name: value.replace(f":{service_port}", f":{self.port}")
+                for name, value in exports(self.calotype("env")).items()
+            }
             key = self.directory / "login"
             generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tests", "-f", key]
             subprocess.run(generate, check=True)
         except BaseException:
+            self.end_witness()
             shutil.rmtree(self.directory)
             raise
         self.private_key, self.public_key = key, key.with_suffix(".pub").read_text().strip()
@@ -137,7 +145,12 @@ class Region:
                 self.kill()
             for pid in self.machines():
                 os.kill(pid, 9)
+            self.end_witness()
             shutil.rmtree(self.directory)
+
+    def end_witness(self):
+        if self.witness is not None:
+            self.witness.close()
 
     def log_tail(self, lines=40):
         """The end of the service's log, without the looks that clients take at what they wait for."""
