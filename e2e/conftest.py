@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import subprocess
 
+import oci
 import pytest
 
 import witness
@@ -54,6 +56,21 @@ def region(request):
         yield region
     finally:
         region.close()
+
+
+@pytest.fixture(scope="session")
+def custom_disk(region, tmp_path_factory):
+    """Namespace and bucket of an object `disk`: an empty disk, imported quickly."""
+    disk = tmp_path_factory.mktemp("custom") / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
+    storage = region.client(oci.object_storage.ObjectStorageClient)
+    namespace, bucket = storage.get_namespace().data, "custom-disk"
+    storage.create_bucket(namespace, oci.object_storage.models.CreateBucketDetails(
+        name=bucket, compartment_id=region.tenancy))
+    storage.put_object(namespace, bucket, "disk", disk.read_bytes())
+    yield namespace, bucket
+    storage.delete_object(namespace, bucket, "disk")
+    storage.delete_bucket(namespace, bucket)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -5,7 +5,6 @@ Nothing here names an operation: the requests are made from the published API, a
 
 import json
 import re
-import subprocess
 import urllib.parse
 
 import oci
@@ -181,26 +180,17 @@ def instance(region):
 
 
 @pytest.fixture(scope="module")
-def image(region, tmp_path_factory):
+def image(region, custom_disk):
     """An image of the caller's own, by the quickest way."""
-    disk = tmp_path_factory.mktemp("image") / "disk.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
-    storage = region.client(oci.object_storage.ObjectStorageClient)
-    namespace = storage.get_namespace().data
-    storage.create_bucket(namespace, oci.object_storage.models.CreateBucketDetails(
-        name="every-operation", compartment_id=region.tenancy))
-    storage.put_object(namespace, "every-operation", "disk", disk.read_bytes())
+    namespace, bucket = custom_disk
     source = oci.core.models.ImageSourceViaObjectStorageTupleDetails(
-        source_image_type="QCOW2", namespace_name=namespace, bucket_name="every-operation",
-        object_name="disk")
+        source_image_type="QCOW2", namespace_name=namespace, bucket_name=bucket, object_name="disk")
     imported = region.compute.create_image(oci.core.models.CreateImageDetails(
         compartment_id=region.tenancy, display_name="every operation", image_source_details=source))
     image = imported.data.id
     wait_until(lambda: region.compute.get_image(image).data.lifecycle_state == "AVAILABLE", "it is there")
     yield image
     region.compute.delete_image(image)
-    storage.delete_object(namespace, "every-operation", "disk")
-    storage.delete_bucket(namespace, "every-operation")
 
 
 @pytest.fixture(scope="module")

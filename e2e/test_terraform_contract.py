@@ -1,0 +1,264 @@
+"""What the resources of Terraform's provider call, poll and read: the contract by which `apply`, a second `plan` and
+`destroy` go through.
+
+The provider cannot be installed from Debian's packages, so its calls are replayed, as read in terraform-provider-oci 8.28.0:
+which states it takes for pending, what it follows in work requests, what it dereferences, and that every attribute
+of the configuration comes back as it was sent; a difference would be a plan without end.
+"""
+
+import dataclasses
+
+import oci
+import pytest
+import requests
+
+from published import API
+from region import SHAPE, wait_until
+
+BASE = "/20160918"
+AGENT = "Terraform/1.9 (contract of terraform-provider-oci/8.28.0)"
+TAGS = {"freeformTags": {"made": "by terraform"}, "definedTags": {}}
+SERVED = {one["operation_id"] for one in API.served()}
+
+
+@dataclasses.dataclass
+class Resource:
+    """A resource of the provider. Words in braces are filled in with what the fixtures made."""
+    name: str
+    operation: str
+    collection: str
+    create: dict
+    update: dict
+    # States while it waits for the creation, and for the end; any other fails.
+    pending: tuple = ("PROVISIONING",)
+    active: str = "AVAILABLE"
+    ending: tuple = ("AVAILABLE", "TERMINATING")
+    ended: str = "TERMINATED"
+    # What the answer does not repeat.
+    written_only: tuple = ()
+    filters: dict = dataclasses.field(default_factory=dict)
+
+
+RESOURCES = [
+    Resource(
+        "oci_core_vcn", "CreateVcn", "vcns",
+        {"compartmentId": "{compartment}", "cidrBlocks": ["10.60.0.0/16"], "displayName": "tf",
+         "dnsLabel": "tf", "isIpv6Enabled": False, **TAGS},
+        {"displayName": "tf renamed", **TAGS}, written_only=("isIpv6Enabled",)),
+    Resource(
+        "oci_core_subnet", "CreateSubnet", "subnets",
+        {"compartmentId": "{compartment}", "vcnId": "{vcn}", "cidrBlock": "10.61.3.0/24", "displayName": "tf",
+         "dnsLabel": "tfsubnet", "prohibitPublicIpOnVnic": False, **TAGS},
+        {"displayName": "tf renamed", **TAGS}, filters={"vcnId": "{vcn}"}),
+    Resource(
+        "oci_core_internet_gateway", "CreateInternetGateway", "internetGateways",
+        {"compartmentId": "{compartment}", "vcnId": "{vcn}", "isEnabled": True, "displayName": "tf", **TAGS},
+        {"displayName": "tf renamed", "isEnabled": False, **TAGS}, filters={"vcnId": "{vcn}"}),
+    Resource(
+        "oci_core_route_table", "CreateRouteTable", "routeTables",
+        {"compartmentId": "{compartment}", "vcnId": "{vcn}", "routeRules": [], "displayName": "tf", **TAGS},
+        {"displayName": "tf renamed", "routeRules": [], **TAGS}, filters={"vcnId": "{vcn}"}),
+    Resource(
+        "oci_core_security_list", "CreateSecurityList", "securityLists",
+        {"compartmentId": "{compartment}", "vcnId": "{vcn}", "displayName": "tf",
+         "egressSecurityRules": [
+             {"destination": "0.0.0.0/0", "destinationType": "CIDR_BLOCK", "isStateless": False,
+              "protocol": "all"}],
+         "ingressSecurityRules": [
+             {"source": "0.0.0.0/0", "sourceType": "CIDR_BLOCK", "isStateless": False, "protocol": "6",
+              "tcpOptions": {"destinationPortRange": {"min": 22, "max": 22}}}], **TAGS},
+        {"displayName": "tf renamed", **TAGS}, filters={"vcnId": "{vcn}"}),
+    Resource(
+        "oci_core_image", "CreateImage", "images",
+        {"compartmentId": "{compartment}", "displayName": "tf", "launchMode": "PARAVIRTUALIZED",
+         "imageSourceDetails": {
+             "sourceType": "objectStorageTuple", "namespaceName": "{namespace}",
+             "bucketName": "{bucket}", "objectName": "disk", "sourceImageType": "QCOW2",
+             "operatingSystem": "Tiny Linux", "operatingSystemVersion": "12"}, **TAGS},
+        {"displayName": "tf renamed", "operatingSystem": "Own Linux", **TAGS},
+        pending=("PROVISIONING", "IMPORTING"), ending=("DISABLED",), ended="DELETED",
+        written_only=("imageSourceDetails",)),
+    Resource(
+        "oci_core_instance", "LaunchInstance", "instances",
+        {"compartmentId": "{compartment}", "availabilityDomain": "{domain}", "displayName": "tf",
+         "shape": SHAPE, "sourceDetails": {"sourceType": "image", "imageId": "{tiny}",
+                                           "bootVolumeSizeInGBs": 50},
+         "createVnicDetails": {"subnetId": "{subnet}", "assignPublicIp": True, "hostnameLabel": "tf",
+                               "displayName": "tf-vnic"},
+         "faultDomain": "FAULT-DOMAIN-2", "metadata": {"ssh_authorized_keys": "{key}"},
+         "extendedMetadata": {"some": "words"}, **TAGS},
+        {"displayName": "tf renamed", **TAGS},
+        pending=("PROVISIONING", "STARTING"), active="RUNNING",
+        ending=("TERMINATING",), written_only=("createVnicDetails",)),
+]
+RESOURCES = [one for one in RESOURCES if one.operation in SERVED]
+
+
+class Provider:
+    def __init__(self, region):
+        config = oci.config.from_file(region.environment["OCI_CONFIG_FILE"])
+        signed = (config[part] for part in ("tenancy", "user", "fingerprint", "key_file"))
+        self.url, self.session = region.url + BASE, requests.Session()
+        self.session.auth = oci.signer.Signer(*signed)
+        self.session.verify, self.session.trust_env = str(region.authority), False
+        self.session.headers["user-agent"] = AGENT
+
+    def ask(self, method, path, body=None, **query):
+        return self.session.request(method, f"{self.url}/{path}", json=body, params=query, timeout=60)
+
+    def get(self, path, **query):
+        answer = self.ask("GET", path, **query)
+        assert answer.status_code == 200, f"{path}: {answer.text}"
+        return answer.json()
+
+    def all(self, path, **query):
+        """A list as data sources read it: page by page."""
+        found, page = [], {}
+        while page is not None:
+            answer = self.ask("GET", path, **query, **page, limit=1)
+            assert answer.status_code == 200, f"{path}: {answer.text}"
+            found += answer.json()
+            token = answer.headers.get("opc-next-page")
+            page = token and {"page": token}
+        return found
+
+    def await_state(self, path, pending, target):
+        def arrived():
+            found = self.get(path)
+            assert found["lifecycleState"] in (*pending, target), f"unexpected state: {found}"
+            return found["lifecycleState"] == target and found
+        return wait_until(arrived, f"{path} is {target}", seconds=300, interval=0.2)
+
+    def await_end(self, path, pending, target):
+        def ended():
+            answer = self.ask("GET", path)
+            if answer.status_code == 404:
+                return True
+            state = answer.json()["lifecycleState"]
+            assert state in (*pending, target), f"unexpected state: {state}"
+            return state == target
+        wait_until(ended, f"{path} has ended", seconds=300, interval=0.2)
+
+    def follow(self, answer, entity, action):
+        """The identifier that a work request names; the provider fails without one."""
+        request = f"workRequests/{answer.headers['opc-work-request-id'].split(',')[0]}"
+
+        def finished():
+            found = self.get(request)
+            return found["status"] in ("SUCCEEDED", "FAILED", "CANCELED") and found["timeFinished"] and found
+
+        done = wait_until(finished, f"{request} is over", seconds=300, interval=0.2)
+        assert done["status"] == "SUCCEEDED", self.get(f"{request}/errors")
+        return next(one["identifier"] for one in done["resources"]
+                    if entity in one["entityType"].lower() and one["actionType"] == action)
+
+
+@pytest.fixture(scope="module")
+def provider(region):
+    return Provider(region)
+
+
+@pytest.fixture(scope="module")
+def words(region, custom_disk):
+    """What the words in braces stand for."""
+    network, models = region.network, oci.core.models
+    vcn = network.create_vcn(models.CreateVcnDetails(
+        compartment_id=region.tenancy, cidr_block="10.61.0.0/16", dns_label="tfwords")).data.id
+    namespace, bucket = custom_disk
+    yield {
+        "compartment": region.tenancy, "vcn": vcn, "namespace": namespace, "bucket": bucket,
+        "domain": region.domain, "tiny": region.tiny, "subnet": region.subnet, "key": region.public_key,
+    }
+    network.delete_vcn(vcn)
+
+
+def filled(value, words):
+    if isinstance(value, dict):
+        return {name: filled(one, words) for name, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, words) for one in value]
+    return value.format(**words) if isinstance(value, str) else value
+
+
+def differences(sent, read):
+    """The attributes of a configuration that a plan would want to change."""
+    def differs(wanted, found):
+        if isinstance(wanted, dict) and isinstance(found, dict):
+            return any(differs(value, found.get(name)) for name, value in wanted.items())
+        if isinstance(wanted, list) and isinstance(found, list):
+            return len(wanted) != len(found) or any(map(differs, wanted, found))
+        return wanted != found
+    return {name: (value, read.get(name)) for name, value in sent.items() if differs(value, read.get(name))}
+
+
+class Applied:
+    """A resource after `apply`."""
+
+    def __init__(self, provider, resource, words):
+        self.provider, self.resource = provider, resource
+        self.sent = filled(resource.create, words)
+        answer = provider.ask("POST", resource.collection, self.sent)
+        assert answer.status_code == 200, answer.text
+        self.id = answer.json()["id"]
+        if "opc-work-request-id" in answer.headers:
+            entity = resource.name.rsplit("_", 1)[1]
+            assert provider.follow(answer, entity, "CREATED") == self.id
+        self.path = f"{resource.collection}/{self.id}"
+        self.read = provider.await_state(self.path, resource.pending, resource.active)
+
+    @property
+    def compared(self):
+        return {name: value for name, value in self.sent.items() if name not in self.resource.written_only}
+
+
+def named(one):
+    return one.name
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=named)
+def test_apply_plan_change_and_destroy_go_through(provider, words, resource):
+    applied = Applied(provider, resource, words)
+    assert differences(applied.compared, applied.read) == {}
+    # A second refresh sees what the first saw.
+    assert provider.get(applied.path) == applied.read
+    if resource.name == "oci_core_instance":
+        reads_what_belongs_to_an_instance(provider, applied)
+
+    query = filled(resource.filters, words)
+    listed = provider.all(resource.collection, compartmentId=words["compartment"], **query)
+    assert [one for one in listed if one["id"] == applied.id] == [applied.read]
+
+    if resource.operation.replace("Create", "Update").replace("Launch", "Update") in SERVED:
+        changes_without_replacing(provider, applied)
+    destroyed = provider.ask("DELETE", applied.path)
+    assert destroyed.status_code == 204, destroyed.text
+    provider.await_end(applied.path, resource.ending, resource.ended)
+
+
+def changes_without_replacing(provider, applied):
+    resource = applied.resource
+    answer = provider.ask("PUT", applied.path, resource.update)
+    assert answer.status_code == 200, answer.text
+    # On anything but an instance, the header would have the provider wait for a resource IN_PROGRESS.
+    assert resource.name == "oci_core_instance" or "opc-work-request-id" not in answer.headers
+    read = provider.await_state(applied.path, ("UPDATING",), resource.active)
+    assert differences({**applied.compared, **resource.update}, read) == {}
+
+
+def reads_what_belongs_to_an_instance(provider, applied):
+    compartment, instance = applied.sent["compartmentId"], applied.id
+    attached = provider.all("vnicAttachments", compartmentId=compartment, instanceId=instance)
+    [vnic] = [provider.get(f"vnics/{one['vnicId']}") for one in attached
+              if one["lifecycleState"] == "ATTACHED"]
+    sent = applied.sent["createVnicDetails"]
+    assert vnic["isPrimary"] and vnic["privateIp"] and vnic["publicIp"]
+    assert differences({name: value for name, value in sent.items() if name != "assignPublicIp"}, vnic) == {}
+    [boot] = provider.all("bootVolumeAttachments", compartmentId=compartment, instanceId=instance,
+                          availabilityDomain=applied.sent["availabilityDomain"])
+    volume = provider.get(f"bootVolumes/{boot['bootVolumeId']}")
+    assert volume["sizeInGBs"] == applied.sent["sourceDetails"]["bootVolumeSizeInGBs"]
+    # `state = "STOPPED"`, and back.
+    for action, pending, state in [("STOP", "STOPPING", "STOPPED"), ("START", "STARTING", "RUNNING")]:
+        answer = provider.ask("POST", f"instances/{instance}", action=action)
+        assert answer.status_code == 200, answer.text
+        provider.await_state(applied.path, (pending,), state)
