@@ -72,7 +72,7 @@ class Requests:
 
     def body(self, operation):
         model = body_model(operation)
-        return None if model is None else self.example(operation["models"], model)
+        return self.example(operation["models"], model) if model and operation["body"]["required"] else None
 
     def example(self, models, model):
         """The least that a model takes."""

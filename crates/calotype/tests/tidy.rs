@@ -22,7 +22,9 @@ fn files(directory: &str, extensions: &[&str]) -> Vec<(String, String)> {
         for entry in std::fs::read_dir(&directory).expect("a directory can be listed") {
             let path = entry.expect("a directory can be listed").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if path.is_symlink() || ["target", ".git", ".venv", ".cache", "node_modules"].contains(&name) {
+            if path.is_symlink()
+                || ["target", ".git", ".venv", ".cache", "node_modules"].contains(&name)
+            {
                 continue;
             }
             if path.is_dir() {

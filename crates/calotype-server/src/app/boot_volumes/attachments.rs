@@ -8,7 +8,7 @@ use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 
 use crate::app::{Context, identity};
-use crate::db::{Batch, Versioned};
+use crate::db::Batch;
 use crate::http::{Reply, Request};
 use crate::records::{BootVolumeRecord, InstanceRecord};
 
@@ -43,7 +43,8 @@ pub async fn attach(context: Context, request: Request) -> Result<Reply, ApiErro
         "encryptionInTransitType",
         details.encryption_in_transit_type.is_some_and(|kind| encrypted.contains(&kind)),
     )])?;
-    let mut instance = stopped(&context, &details.instance_id).await?;
+    let mut instance = crate::app::load::<InstanceRecord>(&context, &details.instance_id).await?;
+    must_be_stopped(&instance)?;
     let id = &instance.resource.id;
     if !instance.boot_volume_detached {
         return Err(ApiError::incorrect_state(format!(
@@ -64,8 +65,9 @@ pub async fn attach(context: Context, request: Request) -> Result<Reply, ApiErro
 /// `DetachBootVolume`: from a stopped instance, which cannot start until it is given another.
 pub async fn detach(context: Context, request: Request) -> Result<Reply, ApiError> {
     let id = request.path("bootVolumeAttachmentId")?;
-    let mut instance = stopped(&context, &id).await?;
+    let mut instance = crate::app::load::<InstanceRecord>(&context, &id).await?;
     request.check_etag(&instance.etag())?;
+    must_be_stopped(&instance)?;
     if instance.boot_volume_detached {
         return Err(ApiError::not_authorized_or_not_found());
     }
@@ -76,14 +78,14 @@ pub async fn detach(context: Context, request: Request) -> Result<Reply, ApiErro
     context.commit(Batch::new().replace(&volume).replace(&instance), Reply::no_content()).await
 }
 
-/// An instance whose disk nobody writes and nobody reads.
-async fn stopped(context: &Context, id: &Ocid) -> Result<Versioned<InstanceRecord>, ApiError> {
-    let instance = crate::app::load::<InstanceRecord>(context, id).await?;
+/// Only then nobody writes the instance's disk, and nobody reads it.
+fn must_be_stopped(instance: &InstanceRecord) -> Result<(), ApiError> {
+    let id = &instance.resource.id;
     if instance.capturing.is_some() {
         return Err(ApiError::instance_busy(id));
     }
     match instance.resource.lifecycle_state {
-        InstanceState::Stopped => Ok(instance),
+        InstanceState::Stopped => Ok(()),
         InstanceState::Terminating | InstanceState::Terminated => {
             Err(ApiError::not_authorized_or_not_found())
         }
