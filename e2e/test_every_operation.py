@@ -88,7 +88,8 @@ class Requests:
             return self.example(models, models[kind])
         if kind.startswith(("list", "dict")):
             return [] if kind.startswith("list") else {}
-        return {"int": 1, "float": 1.0, "bool": False}.get(kind) or self.value(name, attribute)
+        plain = {"int": 1, "float": 1.0, "bool": False}
+        return plain[kind] if kind in plain else self.value(name, attribute)
 
     def value(self, name, described):
         if described.get("enum"):

@@ -10,7 +10,6 @@ import dataclasses
 import datetime
 import ipaddress
 import json
-import re
 import ssl
 import threading
 
@@ -59,12 +58,19 @@ class Testimony:
 TESTIMONY = Testimony()
 
 
+# By a word of their user agents; the CLI's has the SDK's, too.
+CLIENTS = {
+    "Oracle-PythonCLI": "oci CLI",
+    "Oracle-PythonSDK": "Python SDK",
+    "Oracle-TypeScriptSDK": "TypeScript SDK",
+    "Oracle-GoSDK": "Packer",
+    "Terraform": "Terraform (contract)",
+}
+
+
 def client_of(headers):
     agent = headers.get("user-agent", "")
-    official = re.match(r"Oracle-(\w+)/|(Terraform)", agent)
-    names = {"PythonSDK": "Python SDK", "PythonCLI": "oci CLI", "GoSDK": "Packer",
-             "TypeScriptSDK": "TypeScript SDK", "Terraform": "Terraform (contract)"}
-    return names[official[1] or official[2]] if official else "by hand"
+    return next((name for word, name in CLIENTS.items() if word in agent), "by hand")
 
 
 @dataclasses.dataclass
