@@ -36,8 +36,6 @@ pub struct TagNamespace {
     pub time_created: Time,
 }
 
-pub type TagNamespaceSummary = TagNamespace;
-
 /// Body of CreateTagNamespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -94,7 +92,7 @@ pub struct TagSummary {
     pub freeform_tags: FreeformTags,
     pub is_cost_tracking: Option<bool>,
     pub is_retired: bool,
-    pub lifecycle_state: TagState,
+    pub lifecycle_state: String,
     pub name: String,
     pub time_created: Time,
 }

@@ -97,7 +97,7 @@ const ROWS: &[Row] = rows! {
     "core" Asked: app_catalog::CreateAppCatalogSubscriptionDetails;
     "identity" Answered: identity::Tenancy, identity::Compartment, identity::AvailabilityDomain,
         identity::FaultDomain, identity::Region, identity::RegionSubscription,
-        tag_definitions::TagNamespace, tag_definitions::TagNamespaceSummary, tag_definitions::Tag,
+        tag_definitions::TagNamespace, tag_definitions::Tag,
         tag_definitions::TagSummary, tag_definitions::TagDefault,
         tag_definitions::TagDefaultSummary;
     "identity" Asked: identity::CreateCompartmentDetails,

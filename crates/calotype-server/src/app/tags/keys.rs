@@ -152,7 +152,7 @@ fn summary(tag: Tag) -> TagSummary {
         freeform_tags: tag.freeform_tags,
         is_cost_tracking: tag.is_cost_tracking,
         is_retired: tag.is_retired,
-        lifecycle_state: tag.lifecycle_state,
+        lifecycle_state: tag.lifecycle_state.to_string(),
         name: tag.name,
         time_created: tag.time_created,
     }
