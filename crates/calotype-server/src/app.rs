@@ -24,6 +24,7 @@ pub mod app_catalog;
 pub mod boot_volumes;
 pub mod buckets;
 mod claims;
+pub mod console_connections;
 pub mod console_histories;
 pub mod hardware;
 pub mod identity;

@@ -44,6 +44,21 @@ pub struct Config {
     /// Where images are kept.
     #[serde(default)]
     pub store: StoreConfig,
+    /// Where instances' consoles are reached.
+    #[serde(default)]
+    pub console: ConsoleConfig,
+}
+
+/// Where instances' consoles are reached, as clients are told it. The service itself answers SSH at the
+/// port of all services.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsoleConfig {
+    /// Name of the host; empty = `instance-console.REGION.DOMAIN`, or `localhost` where the domain lies
+    /// below that: not every resolver knows such names.
+    pub host: String,
+    /// Its port; 0 = that of all services.
+    pub port: u16,
 }
 
 /// How guests are run.
@@ -252,6 +267,21 @@ impl Config {
     /// The domain as clients are told it: with the port.
     pub fn domain_with_port(&self) -> String {
         format!("{}:{}", self.domain, self.port)
+    }
+
+    /// Name of the host at which consoles are reached.
+    pub fn console_host(&self) -> String {
+        let domain = self.domain.as_str();
+        match self.console.host.as_str() {
+            "" if domain == "localhost" || domain.ends_with(".localhost") => "localhost".into(),
+            "" => format!("instance-console.{}.{domain}", self.region),
+            host => host.to_owned(),
+        }
+    }
+
+    /// Its port.
+    pub fn console_port(&self) -> u16 {
+        if self.console.port == 0 { self.port } else { self.console.port }
     }
 
     /// Name of the region's one availability domain.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use calotype_api::ApiError;
 use calotype_api::sign::{KeyId, PublicKey};
 use jiff::Timestamp;
+use tokio::net::TcpStream;
 
 use crate::app::retry_tokens::RetryToken;
 use crate::app::{Context, preauthenticated_requests};
@@ -45,6 +46,10 @@ impl Dispatch for Operations {
 
     async fn bearer(&self, token: &str) -> Result<Principal, ApiError> {
         preauthenticated_requests::bearer(&self.region, token, Timestamp::now()).await
+    }
+
+    async fn ssh(&self, stream: TcpStream, stopping: impl Future<Output = ()> + Send) {
+        self.region.consoles.serve(&self.region, stream, stopping).await;
     }
 
     async fn call(&self, request: Request) -> Result<Reply, ApiError> {

@@ -24,6 +24,7 @@ use std::future::Future;
 
 use calotype_api::sign::{KeyId, PublicKey};
 use calotype_api::{ApiError, Ocid};
+use tokio::net::TcpStream;
 
 use crate::operations::Operation;
 
@@ -71,6 +72,13 @@ pub trait Dispatch: Send + Sync + 'static {
 
     /// On whose behalf a pre-authenticated request with this secret is carried out; refused if there is none.
     fn bearer(&self, token: &str) -> impl Future<Output = Result<Principal, ApiError>> + Send;
+
+    /// Serves a client of the port that speaks SSH; ends when it goes, or `stopping` resolves.
+    fn ssh(
+        &self,
+        stream: TcpStream,
+        stopping: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Authorises and carries out a request whose signature and parameters were checked.
     ///

@@ -13,7 +13,10 @@ use calotype_api::sign::PrivateKey;
 use jiff::Timestamp;
 
 use crate::app::{identity, network};
-use crate::config::{CaptureConfig, Config, GuestConfig, ImageConfig, Paths, StoreConfig};
+use crate::config::{
+    CaptureConfig, Config, ConsoleConfig, GuestConfig, ImageConfig, Paths, StoreConfig,
+};
+use crate::console::host_key;
 use crate::db::{Batch, Db};
 use crate::error::{Error, Result};
 use crate::http::tls;
@@ -56,6 +59,7 @@ pub async fn init(paths: &Paths, options: Options) -> Result<Config> {
     make_directories(paths)?;
     let config = new_config(options)?;
     tls::create(&paths.tls(), &config.region, &config.domain)?;
+    host_key::load_or_create(paths)?;
     let key = PrivateKey::generate().map_err(credentials("make the administrator's key"))?;
     write_client(paths, &config, &key)?;
     if paths.catalog().exists() {
@@ -110,6 +114,7 @@ fn new_config(options: Options) -> Result<Config> {
         capture: CaptureConfig::default(),
         images: ImageConfig::default(),
         store: options.store,
+        console: ConsoleConfig::default(),
     })
 }
 

@@ -3,11 +3,13 @@
 //! * [`operations`] is the table of everything that can be asked for; [`http`] brings requests to it,
 //!   [`app`] decides them.
 //! * [`jobs`] carries out what takes long; [`guests`] holds the machines that run.
+//! * [`console`] lets people at the guests' consoles, over SSH.
 //! * [`db`] is the catalog; only it contains SQL.
 
 pub mod app;
 mod authorise;
 pub mod config;
+pub mod console;
 pub mod db;
 mod dispatch;
 pub mod error;

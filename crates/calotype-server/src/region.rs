@@ -14,6 +14,7 @@ use calotype_vm::{AcceleratorChoice, BlockServer, Hypervisor, HypervisorConfig, 
 use crate::app::metadata::CatalogMetadata;
 use crate::app::objects::receive::Turns;
 use crate::config::{Config, GuestConfig, Paths};
+use crate::console::Consoles;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::guests::Guests;
@@ -41,6 +42,8 @@ pub struct Region {
     pub boots: Arc<BootDisks>,
     /// The guests that run.
     pub guests: Guests,
+    /// Lets people at their consoles.
+    pub consoles: Consoles,
     /// Serves the store's disks to guests as long as the region is.
     pub blocks: BlockServer,
     /// Runs workflows.
@@ -90,6 +93,7 @@ impl Region {
         })?;
         let region = Arc::new(Self {
             guests: Guests::new(hypervisor, network, &config),
+            consoles: Consoles::open(&paths)?,
             jobs: Engine::new(db.clone(), workflows(), Settings::default()),
             config,
             paths,

@@ -5,9 +5,11 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use calotype_api::console_connections::ConsoleConnectionState;
 use calotype_api::work_requests::WorkRequestStatus;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::app::console_connections::ConsoleConnectionRecord;
 use crate::app::images::agenda;
 use crate::app::objects::CopyRecord;
 use crate::app::preauthenticated_requests::PreauthenticatedRecord;
@@ -25,6 +27,9 @@ const WORK_REQUESTS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// How long a pre-authenticated request is listed after it has expired.
 const PREAUTHENTICATED_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a deleted console connection is answered.
+const DELETED_CONNECTIONS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Whether something was deleted, or half stored, of which the space was not given back at once: to look through the whole store
 /// for every object that is deleted would cost more than it gives.
@@ -82,6 +87,11 @@ async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
     .await?;
     sweep::<CopyRecord>(db, Query::new(), |copy| old(copy.time_created(), WORK_REQUESTS_KEPT))
         .await?;
+    let deleted = Query::new().state(ConsoleConnectionState::Deleted.as_str());
+    sweep::<ConsoleConnectionRecord>(db, deleted, |connection| {
+        connection.time_deleted.is_some_and(|time| old(time, DELETED_CONNECTIONS_KEPT))
+    })
+    .await?;
     let over = Query::new()
         .state(WorkRequestStatus::Succeeded.as_str())
         .state(WorkRequestStatus::Failed.as_str());

@@ -1,4 +1,5 @@
-//! Keeps the newest output of a machine's serial console, bounded, across restarts of the service.
+//! The serial console: its newest output is kept, bounded, across restarts of the service, and terminals can be
+//! opened on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,11 +7,13 @@ use std::sync::Arc;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::limits::{CONSOLE_LOG_BYTES_MAX, RECONNECT_DELAY};
+use crate::limits::{
+    CONSOLE_INPUTS_QUEUED_MAX, CONSOLE_LOG_BYTES_MAX, CONSOLE_OUTPUTS_KEPT, RECONNECT_DELAY,
+};
 use crate::process::Process;
 
 const READ_BYTES: usize = 16 << 10;
@@ -19,7 +22,18 @@ const READ_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Console {
     finished: watch::Receiver<bool>,
+    output: broadcast::Sender<Arc<[u8]>>,
+    input: mpsc::Sender<Vec<u8>>,
     task: JoinHandle<()>,
+}
+
+/// A terminal on a machine's serial console.
+#[derive(Debug)]
+pub struct ConsoleSession {
+    /// What the guest shows. Whoever is late with reading it loses the oldest.
+    pub output: broadcast::Receiver<Arc<[u8]>>,
+    /// Takes what is typed; waits while the guest does not.
+    pub input: mpsc::Sender<Vec<u8>>,
 }
 
 impl Console {
@@ -32,13 +46,21 @@ impl Console {
         process: Arc<Process>,
     ) -> Self {
         let (done, finished) = watch::channel(false);
+        let output = broadcast::Sender::new(CONSOLE_OUTPUTS_KEPT);
+        let (input, typed) = mpsc::channel(CONSOLE_INPUTS_QUEUED_MAX);
+        let mut terminals = Terminals { output: output.clone(), typed };
         let task = tokio::spawn(async move {
-            if let Err(error) = copy(first, &socket, &log, &process).await {
+            if let Err(error) = copy(first, &socket, &log, &process, &mut terminals).await {
                 tracing::warn!(%error, log = %log.display(), "the serial console is not logged");
             }
             let _ = done.send(true);
         });
-        Self { finished, task }
+        Self { finished, output, input, task }
+    }
+
+    /// A terminal on it.
+    pub(crate) fn open(&self) -> ConsoleSession {
+        ConsoleSession { output: self.output.subscribe(), input: self.input.clone() }
     }
 
     /// Resolves when the process has ended and its last words are in the log.
@@ -54,21 +76,25 @@ impl Drop for Console {
     }
 }
 
+/// The other end of all terminals.
+struct Terminals {
+    output: broadcast::Sender<Arc<[u8]>>,
+    typed: mpsc::Receiver<Vec<u8>>,
+}
+
 async fn copy(
     first: Option<UnixStream>,
     socket: &Path,
     log: &Path,
     process: &Process,
+    terminals: &mut Terminals,
 ) -> Result<()> {
     let mut log = Log::open(log).await?;
     let mut stream = first;
-    let mut buffer = vec![0; READ_BYTES];
     loop {
-        if let Some(mut open) = stream.take() {
+        if let Some(open) = stream.take() {
             // Ends with the connection, which ends with the process.
-            while let Ok(count @ 1..) = open.read(&mut buffer).await {
-                log.append(&buffer[..count]).await?;
-            }
+            terminals.connect(open, &mut log).await?;
         }
         tokio::select! {
             () = process.exited() => return Ok(()),
@@ -78,6 +104,32 @@ async fn copy(
             tokio::select! {
                 () = process.exited() => return Ok(()),
                 () = tokio::time::sleep(RECONNECT_DELAY) => {}
+            }
+        }
+    }
+}
+
+impl Terminals {
+    /// Carries bytes both ways. The guest is listened to also while it does not take what is typed.
+    async fn connect(&mut self, stream: UnixStream, log: &mut Log) -> Result<()> {
+        let (mut reader, mut writer) = stream.into_split();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut typed = Vec::new();
+        loop {
+            tokio::select! {
+                read = reader.read(&mut buffer) => match read {
+                    Ok(count @ 1..) => {
+                        log.append(&buffer[..count]).await?;
+                        // Nobody listens if there is no terminal.
+                        let _ = self.output.send(buffer[..count].into());
+                    }
+                    _ => return Ok(()),
+                },
+                Some(more) = self.typed.recv(), if typed.is_empty() => typed = more,
+                written = writer.write(&typed), if !typed.is_empty() => match written {
+                    Ok(count @ 1..) => drop(typed.drain(..count)),
+                    _ => return Ok(()),
+                },
             }
         }
     }

@@ -56,6 +56,11 @@ impl Layout {
         self.run().join("serial.sock")
     }
 
+    /// Where the guest's screen is shown by VNC.
+    pub(crate) fn vnc_socket(&self) -> PathBuf {
+        self.run().join("vnc.sock")
+    }
+
     /// The channel to the agent in the guest.
     pub(crate) fn agent_socket(&self) -> PathBuf {
         self.run().join("agent.sock")

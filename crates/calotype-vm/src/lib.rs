@@ -39,6 +39,7 @@ mod spec;
 
 pub use accelerator::{Accelerator, AcceleratorChoice};
 pub use block::{BlockServer, ExportStatistics, ResolveDisk};
+pub use console::ConsoleSession;
 pub use error::{Error, ErrorKind, Result};
 pub use files::CONSOLE_LOG;
 pub use freeze_guard::run as run_freeze_guard;

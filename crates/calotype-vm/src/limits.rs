@@ -5,6 +5,11 @@ use std::time::Duration;
 /// The console log is never larger; when it would be, its older half is dropped.
 pub const CONSOLE_LOG_BYTES_MAX: u64 = 1 << 20;
 
+/// Pieces of the console's output that a terminal may be late with, each of at most 16 KiB.
+pub(crate) const CONSOLE_OUTPUTS_KEPT: usize = 64;
+/// Pieces that are typed and that the guest has not taken yet.
+pub(crate) const CONSOLE_INPUTS_QUEUED_MAX: usize = 16;
+
 /// qcow2 layers of one boot disk: each costs every read of the guest a lookup.
 pub const LAYERS_MAX: usize = 32;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use crate::console::Console;
+use crate::console::{Console, ConsoleSession};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{Layout, Owner};
 use crate::freeze::{self, GuardCommand};
@@ -180,6 +180,17 @@ impl Machine {
     /// Connecting fails with `WouldBlock` meanwhile; try again later.
     pub fn nic_socket(&self, index: usize) -> PathBuf {
         self.inner.layout.nic_socket(index)
+    }
+
+    /// The UNIX socket where the guest's screen is shown by VNC, to whoever may reach the socket.
+    pub fn vnc_socket(&self) -> PathBuf {
+        self.inner.layout.vnc_socket()
+    }
+
+    /// The serial console as a terminal has it: what the guest shows from now on, and a way to type.
+    /// Any number may be open at once; what each types goes to the guest.
+    pub fn open_console(&self) -> ConsoleSession {
+        self.inner.console.open()
     }
 
     /// The newest output of the serial console, at most [`crate::CONSOLE_LOG_BYTES_MAX`].

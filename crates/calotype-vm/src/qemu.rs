@@ -143,6 +143,8 @@ pub(crate) fn command_line(
     line.json("-device", &port);
     // Some boot loaders and systems stop where there is no display adapter at all.
     line.option("-display", "none").option("-vga", "std");
+    let screen = escaped(socket_text(&layout.vnc_socket())?);
+    line.option("-vnc", format!("unix:{screen}"));
     Ok(line.0)
 }
 

@@ -14,6 +14,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use jiff::Timestamp;
+use tokio::net::TcpStream;
 use tracing::Instrument;
 
 use super::download::AnswerBody;
@@ -48,6 +49,11 @@ struct Seen {
 }
 
 impl<D: Dispatch> Exchange<D> {
+    /// Hands a client that speaks SSH to whoever is behind the wire.
+    pub(super) async fn ssh(&self, stream: TcpStream, stopping: impl Future<Output = ()> + Send) {
+        self.dispatch.ssh(stream, stopping).await;
+    }
+
     pub(super) fn new(dispatch: Arc<D>) -> Self {
         let router = Router::new(dispatch.operations());
         Self { dispatch, router, replays: Replays::default() }

@@ -26,6 +26,9 @@ use super::limits::{
 /// How long to wait when the system has no more file descriptors: accepting again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a client that speaks SSH begins with, `SSH-2.0-`, and one that speaks TLS never does.
+const SSH_FIRST_BYTE: u8 = b'S';
+
 /// Serves until `shutdown` is there, then lets the requests in progress finish for a bounded time.
 pub async fn serve<D: Dispatch>(
     listener: TcpListener,
@@ -87,6 +90,14 @@ async fn connection<D: Dispatch>(
     if let Err(error) = options {
         tracing::debug!(%error, "a connection's options could not be set");
     }
+    // An error means that the service is gone altogether, which is a stop too.
+    let stopped = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+    let mut first = [0];
+    match timeout(HANDSHAKE_TIME_MAX, stream.peek(&mut first)).await {
+        Ok(Ok(1)) if first[0] == SSH_FIRST_BYTE => return exchange.ssh(stream, stopped).await,
+        Ok(Ok(1)) => {}
+        _ => return tracing::debug!("a client said nothing"),
+    }
     let stream = match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
@@ -104,8 +115,6 @@ async fn connection<D: Dispatch>(
             .max_headers(PARSER_HEADERS_MAX)
             .serve_connection(TokioIo::new(stream), service)
     );
-    // An error means that the service is gone altogether, which is a stop too.
-    let stopped = async { drop(stopping.wait_for(|stopping| *stopping).await) };
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = stopped => {

@@ -8,6 +8,8 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::{Dispatch, Principal, Reply, Request};
@@ -105,6 +107,12 @@ impl Dispatch for Echo {
         }
         let parse = |id: &str| id.parse().map_err(|_| ApiError::internal());
         Ok(Principal { user: parse(USER)?, tenancy: parse(TENANCY)? })
+    }
+
+    async fn ssh(&self, mut stream: TcpStream, _: impl Future<Output = ()> + Send) {
+        let mut greeting = [0; 4];
+        stream.read_exact(&mut greeting).await.unwrap();
+        stream.write_all(&greeting).await.unwrap();
     }
 
     async fn call(&self, request: Request) -> Result<Reply, ApiError> {

@@ -1,4 +1,4 @@
-//! Consoles of instances: what they have shown.
+//! Consoles of instances: what they have shown, and who may be at them.
 
 use http::Method;
 
@@ -6,7 +6,7 @@ use super::{
     Body, COMPARTMENT, LIMIT, Operation, PAGE, SORT_BY, SORT_ORDER, Service, Target, one_of,
     optional,
 };
-use crate::app::console_histories;
+use crate::app::{console_connections, console_histories};
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
@@ -88,5 +88,67 @@ pub(super) static OPERATIONS: &[Operation] = &[
             ("CONSOLE_HISTORY_DELETE", Target::Path("instanceConsoleHistoryId")),
         ],
         handler: handler!(console_histories::update),
+    },
+    Operation {
+        name: "CreateInstanceConsoleConnection",
+        service: Service::Compute,
+        method: Method::POST,
+        path: "/20160918/instanceConsoleConnections",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("INSTANCE_CONSOLE_CONNECTION_CREATE", Target::Reference("instanceId")),
+            ("INSTANCE_READ", Target::Reference("instanceId")),
+        ],
+        handler: handler!(console_connections::create),
+    },
+    Operation {
+        name: "GetInstanceConsoleConnection",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/instanceConsoleConnections/{instanceConsoleConnectionId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[(
+            "INSTANCE_CONSOLE_CONNECTION_READ",
+            Target::Path("instanceConsoleConnectionId"),
+        )],
+        handler: handler!(console_connections::get),
+    },
+    Operation {
+        name: "ListInstanceConsoleConnections",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/instanceConsoleConnections",
+        query: &[COMPARTMENT, optional("instanceId"), LIMIT, PAGE],
+        body: Body::None,
+        permissions: &[("INSTANCE_CONSOLE_CONNECTION_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(console_connections::list),
+    },
+    Operation {
+        name: "UpdateInstanceConsoleConnection",
+        service: Service::Compute,
+        method: Method::PUT,
+        path: "/20160918/instanceConsoleConnections/{instanceConsoleConnectionId}",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("INSTANCE_CONSOLE_CONNECTION_CREATE", Target::Path("instanceConsoleConnectionId")),
+            ("INSTANCE_CONSOLE_CONNECTION_DELETE", Target::Path("instanceConsoleConnectionId")),
+        ],
+        handler: handler!(console_connections::update),
+    },
+    Operation {
+        name: "DeleteInstanceConsoleConnection",
+        service: Service::Compute,
+        method: Method::DELETE,
+        path: "/20160918/instanceConsoleConnections/{instanceConsoleConnectionId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[(
+            "INSTANCE_CONSOLE_CONNECTION_DELETE",
+            Target::Path("instanceConsoleConnectionId"),
+        )],
+        handler: handler!(console_connections::delete),
     },
 ];

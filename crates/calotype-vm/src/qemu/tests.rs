@@ -93,7 +93,8 @@ fn a_bios_machine_on_virtio() {
 -device {"driver":"virtio-serial-pci","id":"channels"}
 -device {"chardev":"agent","driver":"virtserialport","name":"org.qemu.guest_agent.0"}
 -display none
--vga std"#,
+-vga std
+-vnc unix:/var/lib/calotype/i-1/run/vnc.sock"#,
     );
 }
 

@@ -391,6 +391,7 @@ fn a_new_region_has_a_network_to_launch_into() {
         domain_prefix: "Calo".to_owned(),
         guests: crate::config::GuestConfig::default(),
         capture: crate::config::CaptureConfig::default(),
+        console: crate::config::ConsoleConfig::default(),
         images: crate::config::ImageConfig::default(),
         store: crate::config::StoreConfig::default(),
     };

@@ -6,6 +6,7 @@ use calotype_api::vcn_parts::{DhcpSettings, Gateway, Group, Routes, SecurityRule
 use super::keys::TagRecord;
 use super::namespaces::NamespaceRecord;
 use crate::app::buckets::BucketRecord;
+use crate::app::console_connections::ConsoleConnectionRecord;
 use crate::app::identity::CompartmentRecord;
 use crate::app::network::{PartContent, PartRecord, SubnetRecord, VcnRecord, VnicRecord};
 use crate::db::{Batch, Db, Document, Error, Query};
@@ -31,6 +32,7 @@ tagged!(
     InstanceRecord,
     BootVolumeRecord,
     ConsoleHistoryRecord,
+    ConsoleConnectionRecord,
     VcnRecord,
     SubnetRecord,
     CompartmentRecord,
@@ -66,6 +68,7 @@ pub(crate) async fn strip(db: &Db, namespace: &str, key: &str) -> Result<usize, 
     stripped += strip_kind::<InstanceRecord>(db, namespace, key).await?;
     stripped += strip_kind::<BootVolumeRecord>(db, namespace, key).await?;
     stripped += strip_kind::<ConsoleHistoryRecord>(db, namespace, key).await?;
+    stripped += strip_kind::<ConsoleConnectionRecord>(db, namespace, key).await?;
     stripped += strip_kind::<VcnRecord>(db, namespace, key).await?;
     stripped += strip_kind::<SubnetRecord>(db, namespace, key).await?;
     stripped += strip_kind::<VnicRecord>(db, namespace, key).await?;
