@@ -14,6 +14,7 @@ pub mod app_catalog;
 pub mod body;
 pub mod boot_volumes;
 pub mod buckets;
+pub mod capability_schemas;
 pub mod console_connections;
 pub mod console_histories;
 pub mod error;

@@ -23,6 +23,7 @@ use crate::region::Region;
 pub mod app_catalog;
 pub mod boot_volumes;
 pub mod buckets;
+pub mod capabilities;
 mod claims;
 pub mod console_connections;
 pub mod console_histories;

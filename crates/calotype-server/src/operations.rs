@@ -25,6 +25,7 @@ mod app_catalog;
 mod attachments;
 mod blockstorage;
 mod calotype;
+mod capability_schemas;
 mod consoles;
 mod identity;
 mod images;
@@ -142,6 +143,7 @@ const SORT_ORDER: Parameter = one_of("sortOrder", &["ASC", "DESC"]);
 pub static OPERATIONS: &[&[Operation]] = &[
     images::OPERATIONS,
     shapes::OPERATIONS,
+    capability_schemas::OPERATIONS,
     instances::OPERATIONS,
     attachments::OPERATIONS,
     app_catalog::OPERATIONS,

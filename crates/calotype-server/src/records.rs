@@ -32,7 +32,7 @@ pub struct ImageRecord {
     /// The shapes that somebody has chosen instead.
     #[serde(default)]
     pub chosen_shapes: Option<Vec<CompatibleShape>>,
-    /// What the archive that it was imported from allows its instances.
+    /// What its capability schema will say, until it is AVAILABLE and has one.
     #[serde(default)]
     pub capabilities: Option<ImageCapabilities>,
     /// What its keepers want of it.
@@ -40,7 +40,7 @@ pub struct ImageRecord {
     pub lifecycle: ImageLifecycle,
 }
 
-/// What an image allows its instances.
+/// What an image allows its instances, as `.oci` archives say it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageCapabilities {
     /// The version of the global schema that it was written for.

@@ -18,6 +18,7 @@ use calotype_api::text::DisplayName;
 
 use self::compatible_shapes::CompatibleShape;
 use super::app_catalog::terms;
+use super::capabilities::born;
 use super::{Context, identity, instances, tags};
 use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
@@ -139,6 +140,11 @@ impl Capture {
             ));
         }
         let volume = super::load::<BootVolumeRecord>(context, &instance.boot_volume_id).await?;
+        if let Some(base_id) = &base.id {
+            let has_mode = details.launch_mode.is_some_and(|mode| mode != LaunchMode::Custom);
+            let db = &context.region.db;
+            base.capabilities = born::inherited(db, base_id, has_mode, firmware).await?;
+        }
         let mut image = new_image(context, details, base, volume.size_bytes).await?;
         image.resource.id = id;
         instance.value.capturing = Some(image.resource.id.clone());
@@ -237,7 +243,7 @@ async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError>
             launch_mode: record.resource.launch_mode,
             launch_options: record.resource.launch_options.clone(),
             compatible_shapes: record.compatible_shapes.clone(),
-            capabilities: record.capabilities.clone(),
+            capabilities: None,
         },
     ))
 }
@@ -397,7 +403,8 @@ pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiErro
         }
     }
     lifecycle::check_deletion(&image)?;
-    let batch = lifecycle::delete(&context, &mut image).await?;
+    let schema = born::put_away(&context.region.db, &mut image.value).await?;
+    let batch = lifecycle::delete(&context, &mut image).await?.and(schema);
     super::submit(&context, DeleteImage::new(&image), batch, Reply::no_content()).await
 }
 

@@ -355,8 +355,8 @@ async fn publish(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut image = image(&region, &context.state.image_id).await?;
     let instance = instance(&region, &context.state.instance_id).await?;
-    commit::publish(&region, &mut image.value).await?;
-    context.write(unlocked(instance, &image));
+    let schema = commit::publish(&region, &mut image.value).await?;
+    context.write(schema.and(unlocked(instance, &image)));
     Ok(())
 }
 

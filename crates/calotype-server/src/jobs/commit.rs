@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::follow::follow;
 use super::records::image;
 use super::{StepContext, StepError, Workflow};
+use crate::app::capabilities::born;
 use crate::app::images::agenda;
 use crate::db::Batch;
 use crate::error::{Error, Result};
@@ -101,11 +102,12 @@ pub(super) fn summary(committed: &Committed) -> String {
     )
 }
 
-/// Makes a committed image AVAILABLE, with its sizes.
+/// Makes a committed image AVAILABLE, with its sizes. The batch has what is written together with it: the
+/// capability schema that it comes with.
 pub(super) async fn publish(
     region: &Arc<Region>,
     image: &mut ImageRecord,
-) -> Result<(), StepError> {
+) -> Result<Batch, StepError> {
     let Some(manifest) = image.manifest else {
         let missing = Error::Missing { kind: "manifest", id: image.resource.id.to_string() };
         return Err(StepError::fail("The image has no disk", &missing));
@@ -120,7 +122,7 @@ pub(super) async fn publish(
     image.resource.lifecycle_state = ImageState::Available;
     image.resource.size_in_mbs = Some(image.size_bytes.div_ceil(BYTES_PER_MIB));
     image.resource.billable_size_in_gbs = Some(stored.div_ceil(BYTES_PER_GIB).max(1));
-    Ok(())
+    Ok(born::schema(region, image, Timestamp::now())?)
 }
 
 /// The last step of a workflow that makes one image and nothing else.
@@ -133,8 +135,8 @@ where
 {
     let region = Arc::clone(&context.environment);
     let mut image = image(&region, &id).await?;
-    publish(&region, &mut image.value).await?;
-    context.write(Batch::new().replace(&image));
+    let schema = publish(&region, &mut image.value).await?;
+    context.write(schema.replace(&image));
     Ok(())
 }
 

@@ -31,6 +31,7 @@ use super::commit::is_damaged;
 use super::follow::{Follow, follow};
 use super::records::image;
 use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, resource, seed};
+use crate::app::capabilities::{self, CapabilitySchemaRecord};
 use crate::app::images::archive;
 use crate::app::multipart::writer::ObjectWriter;
 use crate::app::objects::attributes::Attributes;
@@ -115,7 +116,8 @@ async fn write_parts(context: &mut Context) -> Result<(), StepError> {
     context.save(batch).await?;
 
     let (follow, given_up) = follow(context.progress_handle());
-    let plan = plan_of(context.state.format, &image);
+    let schema = capabilities::of_image(&region.db, &image.resource.id).await?;
+    let plan = plan_of(context.state.format, &image, schema.as_deref());
     let mut body = writer.body();
     let writing = tokio::task::spawn_blocking(move || {
         let disk = Followed::open(&region, manifest, follow)?;
@@ -161,10 +163,14 @@ fn told(error: &Error) -> Option<ApiError> {
 type Planner = Box<dyn FnOnce(&dyn Disk) -> calotype_disk::Result<Box<dyn Export>> + Send>;
 
 /// How a disk is written in that format.
-fn plan_of(format: ExportFormat, image: &ImageRecord) -> Planner {
+fn plan_of(
+    format: ExportFormat,
+    image: &ImageRecord,
+    schema: Option<&CapabilitySchemaRecord>,
+) -> Planner {
     let name = match format {
         ExportFormat::Oci => {
-            let metadata = archive::of(image);
+            let metadata = archive::of(image, schema);
             return Box::new(move |disk| oci_archive::plan(disk, &metadata));
         }
         ExportFormat::Qcow2 => FormatName::Qcow2,

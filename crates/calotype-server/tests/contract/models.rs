@@ -1,9 +1,9 @@
 //! Every type on the wire beside the published model of its name.
 
 use calotype_api::{
-    app_catalog, boot_volumes, buckets, console_connections, console_histories, identity, images,
-    instance_actions, instances, networks, objects, preauthenticated_requests, shape_compatibility,
-    shapes, sources, tag_definitions, vcn_parts, work_requests,
+    app_catalog, boot_volumes, buckets, capability_schemas, console_connections, console_histories,
+    identity, images, instance_actions, instances, networks, objects, preauthenticated_requests,
+    shape_compatibility, shapes, sources, tag_definitions, vcn_parts, work_requests,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,7 +54,12 @@ const ROWS: &[Row] = rows! {
         networks::VnicAttachment, networks::PrivateIp, networks::PublicIp, shapes::Shape,
         shapes::ShapeOcpuOptions, shapes::ShapeMemoryOptions, shapes::ShapeNetworkingBandwidthOptions,
         shapes::ShapeMaxVnicAttachmentOptions, shapes::ShapeAlternativeObject,
-        shape_compatibility::ImageShapeCompatibilityEntry;
+        shape_compatibility::ImageShapeCompatibilityEntry,
+        capability_schemas::ComputeGlobalImageCapabilitySchema,
+        capability_schemas::ComputeGlobalImageCapabilitySchemaVersion,
+        capability_schemas::ComputeGlobalImageCapabilitySchemaVersionSummary,
+        capability_schemas::ComputeImageCapabilitySchema,
+        capability_schemas::ComputeImageCapabilitySchemaSummary;
     "core" Asked: images::LaunchOptions, images::CreateImageDetails, images::UpdateImageDetails,
         instances::LaunchInstanceDetails, instances::UpdateInstanceDetails,
         instances::InstanceOptions, instances::CreateVnicDetails,
@@ -68,6 +73,10 @@ const ROWS: &[Row] = rows! {
         sources::UpdateInstanceSourceDetails, instance_actions::InstancePowerActionDetails,
         instance_actions::ChangeInstanceCompartmentDetails, boot_volumes::UpdateBootVolumeDetails,
         boot_volumes::ChangeBootVolumeCompartmentDetails, boot_volumes::AttachBootVolumeDetails,
+        capability_schemas::CreateComputeImageCapabilitySchemaDetails,
+        capability_schemas::UpdateComputeImageCapabilitySchemaDetails,
+        capability_schemas::ChangeComputeImageCapabilitySchemaCompartmentDetails,
+        capability_schemas::ImageCapabilitySchemaDescriptor,
         shape_compatibility::AddImageShapeCompatibilityEntryDetails,
         shape_compatibility::ImageMemoryConstraints, shape_compatibility::ImageOcpuConstraints,
         console_histories::CaptureConsoleHistoryDetails,

@@ -49,6 +49,11 @@ fn typed(service: &str, name: &str, kind: &str) -> Value {
     if let Some(inner) = kind.strip_prefix("list[").and_then(|rest| rest.strip_suffix(']')) {
         return json!([typed(service, name.trim_end_matches('s'), inner)]);
     }
+    if let Some(model) = kind.strip_prefix("dict(str, ").and_then(|rest| rest.strip_suffix(')'))
+        && API["models"][service][model].is_object()
+    {
+        return json!({"key": object(service, model)});
+    }
     match kind {
         "str" => json!(text(name)),
         "int" => json!(1),

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::import::is_unknown;
 use super::{compatible_shapes, preset};
+use crate::app::capabilities::{CapabilitySchemaRecord, born};
 use crate::app::measured;
 use crate::records::{ImageCapabilities, ImageRecord};
 
@@ -62,15 +63,30 @@ pub(crate) fn describe(image: &mut ImageRecord, archive: &ImageMetadata) -> Resu
     if !named.is_empty() {
         image.compatible_shapes = named;
     }
-    image.capabilities = archive.image_capability_data.clone().map(|data| ImageCapabilities {
-        schema_version: archive.image_caps_format_version.clone(),
-        data,
-    });
+    image.capabilities = capabilities(archive)?;
     Ok(())
 }
 
+/// What the archive says of capabilities, if that is a part of what the region knows. `{}` says nothing.
+fn capabilities(archive: &ImageMetadata) -> Result<Option<ImageCapabilities>, ApiError> {
+    let said = archive.image_capability_data.clone().filter(|data| !data.capabilities.is_empty());
+    let Some(data) = said else { return Ok(None) };
+    let schema_version = archive.image_caps_format_version.clone();
+    let capabilities = ImageCapabilities { schema_version, data };
+    match born::read(&capabilities) {
+        Ok(_) => Ok(Some(capabilities)),
+        Err(error) => {
+            let why = format!(
+                "The file cannot be imported: imageCapabilityData of image_metadata.json: {}",
+                error.message
+            );
+            Err(ApiError::new(ErrorCode::InvalidParameter, why))
+        }
+    }
+}
+
 /// What the archive of an image says.
-pub(crate) fn of(image: &ImageRecord) -> ImageMetadata {
+pub(crate) fn of(image: &ImageRecord, schema: Option<&CapabilitySchemaRecord>) -> ImageMetadata {
     let resource = &image.resource;
     let options = &resource.launch_options;
     ImageMetadata {
@@ -88,11 +104,10 @@ pub(crate) fn of(image: &ImageRecord) -> ImageMetadata {
             pv_encryption_in_transit_enabled: options.is_pv_encryption_in_transit_enabled,
             consistent_volume_naming_enabled: options.is_consistent_volume_naming_enabled,
         },
-        image_capability_data: image.capabilities.as_ref().map(|known| known.data.clone()),
-        image_caps_format_version: image
-            .capabilities
-            .as_ref()
-            .and_then(|known| known.schema_version.clone()),
+        image_capability_data: schema.map(|schema| born::to_archive(&schema.resource.schema_data)),
+        image_caps_format_version: schema.map(|schema| {
+            schema.resource.compute_global_image_capability_schema_version_name.clone()
+        }),
         operating_system: Some(resource.operating_system.clone()),
         operating_system_version: Some(resource.operating_system_version.clone()),
         additional_metadata: AdditionalMetadata {

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{agenda, check_count, load};
+use crate::app::capabilities::born;
 use crate::app::{Context, identity, list_by, measured};
 use crate::db::{Batch, Document, PAGE_DOCUMENTS_MAX, Query, Versioned};
 use crate::http::{Reply, Request};
@@ -339,6 +340,7 @@ pub async fn restore(context: Context, request: Request) -> Result<Reply, ApiErr
     let state = if is_due { ImageState::Disabled } else { ImageState::Available };
     image.value.resource.lifecycle_state = state;
     image.value.lifecycle.time_purged = None;
+    let schema = born::schema(&context.region, &mut image.value, context.now)?;
     let db = &context.region.db;
     let batch = enrol(&context, &image, Batch::new().replace(&image)).await?;
     let batch = agenda::set(db, batch, &image, agenda::What::Purge, None).await?;
@@ -346,5 +348,5 @@ pub async fn restore(context: Context, request: Request) -> Result<Reply, ApiErr
     let later = image.lifecycle.time_disabled.filter(|_| !is_due);
     let batch = agenda::set(db, batch, &image, agenda::What::Disable, later).await?;
     let reply = Reply::ok(&image.resource)?.etag(image.next_etag());
-    context.commit(batch, reply).await
+    context.commit(batch.and(schema), reply).await
 }

@@ -2,7 +2,7 @@
 //! started by a workflow.
 
 use calotype_api::error::{ApiError, ErrorCode};
-use calotype_api::images::LaunchMode;
+use calotype_api::images::{LaunchMode, LaunchOptions};
 use calotype_api::instances::{
     CreateVnicDetails, Instance, InstanceAgentConfig, InstanceAvailabilityConfig,
     InstanceShapeConfig, InstanceState, LaunchInstanceDetails, RecoveryAction,
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::metadata_limits;
 use super::source::{Source, VolumeOwner, firmware_is_here, short_name};
-use crate::app::{Context, hardware, identity, network, shapes, tags};
+use crate::app::{Context, identity, network, shapes, tags};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::launch_instance::LaunchInstance;
@@ -127,9 +127,11 @@ impl Launch {
         let source = Source::of_launch(context, &details).await?;
         source.check_terms(context, &details.compartment_id).await?;
         let asked = details.shape_config.as_ref();
-        let shape_config = shapes::check(context, source.image_record(), name, asked, None)?;
-        let options = hardware::merge(&source.launch_mode().1, details.launch_options.clone());
+        let size = shapes::check(context, source.image_record(), name, asked, None)?;
+        let asked = details.launch_options.as_ref();
+        let (mode, options) = source.launch_options(context, asked).await?;
         firmware_is_here(context, &options)?;
+        let hardware = Hardware { size, mode, options };
         let vnic = vnic_details(&details)?;
 
         let id = context.region.new_id("instance");
@@ -153,8 +155,7 @@ impl Launch {
             defined_tags: details.defined_tags.clone().unwrap_or_default(),
         };
         let (volume_id, volume_batch) = source.claim(context, volume_owner);
-        let resource =
-            resource(context, details, id, display_name, &shape_config, &source, &volume_id)?;
+        let resource = resource(context, details, id, display_name, hardware, &source, &volume_id)?;
         let instance = Versioned::first(InstanceRecord {
             directory: short_name(&resource.id),
             resource,
@@ -175,16 +176,22 @@ impl Launch {
     }
 }
 
+/// What the guest is made of.
+struct Hardware {
+    size: InstanceShapeConfig,
+    mode: LaunchMode,
+    options: LaunchOptions,
+}
+
 fn resource(
     context: &Context,
     details: LaunchInstanceDetails,
     id: Ocid,
     display_name: String,
-    shape_config: &InstanceShapeConfig,
+    hardware: Hardware,
     source: &Source,
     volume_id: &Ocid,
 ) -> Result<Instance, ApiError> {
-    let (launch_mode, image_options) = source.launch_mode();
     let fault_domain = identity::fault_domain(details.fault_domain.as_deref())?;
     let availability = details.availability_config.unwrap_or_default();
     let agent = details.agent_config.unwrap_or_default();
@@ -219,8 +226,8 @@ fn resource(
         ipxe_script: None,
         is_ai_enterprise_enabled: None,
         is_cross_numa_node: Some(false),
-        launch_mode: if overridden { LaunchMode::Custom } else { launch_mode },
-        launch_options: hardware::merge(&image_options, details.launch_options),
+        launch_mode: if overridden { LaunchMode::Custom } else { hardware.mode },
+        launch_options: hardware.options,
         licensing_configs: None,
         lifecycle_state: InstanceState::Provisioning,
         metadata: details.metadata.unwrap_or_default(),
@@ -231,7 +238,7 @@ fn resource(
         security_attributes: None,
         security_attributes_state: None,
         shape: details.shape.unwrap_or_default(),
-        shape_config: shape_config.clone(),
+        shape_config: hardware.size,
         source_details: source.details(volume_id),
         system_tags: context.region.guests.system_tags(),
         time_created: context.now.into(),

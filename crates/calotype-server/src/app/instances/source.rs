@@ -14,6 +14,7 @@ use calotype_store::ManifestId;
 
 use super::image_filter;
 use crate::app::app_catalog::terms;
+use crate::app::capabilities::effect;
 use crate::app::images::{self, compatible_shapes};
 use crate::app::{Context, boot_volumes, hardware};
 use crate::db::{Batch, Versioned};
@@ -167,11 +168,18 @@ impl Source {
         compatible_shapes::check_size(image, shape, size)
     }
 
-    pub(super) fn launch_mode(&self) -> (LaunchMode, LaunchOptions) {
-        self.image_record().map_or_else(
-            || (LaunchMode::Paravirtualized, images::preset(LaunchMode::Paravirtualized)),
-            |image| (image.resource.launch_mode, image.resource.launch_options.clone()),
-        )
+    /// How an instance boots: as its image and that one's capability schema say, unless the request asks
+    /// for something else that they allow.
+    pub(super) async fn launch_options(
+        &self,
+        context: &Context,
+        asked: Option<&LaunchOptions>,
+    ) -> Result<(LaunchMode, LaunchOptions), ApiError> {
+        let Some(image) = self.image_record() else {
+            let mode = LaunchMode::Paravirtualized;
+            return Ok((mode, hardware::merge(&images::preset(mode), asked.cloned())));
+        };
+        effect::of_launch(&context.region.db, image, asked).await
     }
 
     /// How an instance says what it boots from.

@@ -12,6 +12,7 @@ use calotype_api::sources::UpdateInstanceSourceDetails;
 
 use super::source::{Source, VolumeOwner, firmware_is_here};
 use super::{load, metadata_limits};
+use crate::app::capabilities::effect;
 use crate::app::images::compatible_shapes;
 use crate::app::{Context, hardware, identity, shapes, tags};
 use crate::db::{Batch, Versioned};
@@ -144,6 +145,7 @@ impl Update {
             batch = change_source(context, &mut instance.value, &asked).await?;
         }
         if let Some(asked) = details.launch_options.take() {
+            schema_allows(context, &instance, &asked).await?;
             let resource = &mut instance.value.resource;
             let options = launch_options(&resource.launch_options, &asked)?;
             if options != resource.launch_options {
@@ -228,13 +230,34 @@ async fn change_source(
     let (volume_id, batch) = source.claim(context, owner);
     source.accepts(&resource.shape, &resource.shape_config)?;
     if source.image_record().is_some() {
-        (resource.launch_mode, resource.launch_options) = source.launch_mode();
+        (resource.launch_mode, resource.launch_options) =
+            source.launch_options(context, None).await?;
     }
     resource.image_id = source.image_id();
     resource.source_details = source.details(&volume_id);
     instance.boot_volume_id = volume_id;
     instance.boot_volume_detached = false;
     Ok(batch)
+}
+
+/// Refuses options that the capability schema of the instance's image does not allow.
+async fn schema_allows(
+    context: &Context,
+    instance: &InstanceRecord,
+    asked: &UpdateLaunchOptions,
+) -> Result<(), ApiError> {
+    let asked = LaunchOptions {
+        boot_volume_type: asked.boot_volume_type,
+        network_type: asked.network_type,
+        ..LaunchOptions::default()
+    };
+    let db = &context.region.db;
+    if let Some(id) = &instance.resource.image_id
+        && let Some(image) = db.get::<ImageRecord>(id.as_str()).await?
+    {
+        effect::of_launch(db, &image, Some(&asked)).await?;
+    }
+    Ok(())
 }
 
 /// The options with what is asked for instead.

@@ -1,0 +1,142 @@
+//! Capability schemas: the region's, and those of images.
+
+use http::Method;
+
+use super::{Body, LIMIT, Operation, PAGE, SORT_BY, SORT_ORDER, Service, Target, optional};
+use crate::app::capabilities::{self, global};
+
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "ListComputeGlobalImageCapabilitySchemas",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/computeGlobalImageCapabilitySchemas",
+        query: &[
+            optional("compartmentId"),
+            optional("displayName"),
+            LIMIT,
+            PAGE,
+            SORT_BY,
+            SORT_ORDER,
+        ],
+        body: Body::None,
+        permissions: &[("COMPUTE_GLOBAL_IMAGE_CAPABILITY_SCHEMA_INSPECT", Target::Tenancy)],
+        handler: handler!(global::list),
+    },
+    Operation {
+        name: "GetComputeGlobalImageCapabilitySchema",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/computeGlobalImageCapabilitySchemas/{computeGlobalImageCapabilitySchemaId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("COMPUTE_GLOBAL_IMAGE_CAPABILITY_SCHEMA_READ", Target::Tenancy)],
+        handler: handler!(global::get),
+    },
+    Operation {
+        name: "ListComputeGlobalImageCapabilitySchemaVersions",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/computeGlobalImageCapabilitySchemas/{computeGlobalImageCapabilitySchemaId}/versions",
+        query: &[optional("displayName"), LIMIT, PAGE, SORT_BY, SORT_ORDER],
+        body: Body::None,
+        permissions: &[("COMPUTE_GLOBAL_IMAGE_CAPABILITY_SCHEMA_INSPECT", Target::Tenancy)],
+        handler: handler!(global::list_versions),
+    },
+    Operation {
+        name: "GetComputeGlobalImageCapabilitySchemaVersion",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/computeGlobalImageCapabilitySchemas/{computeGlobalImageCapabilitySchemaId}/versions/{computeGlobalImageCapabilitySchemaVersionName}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("COMPUTE_GLOBAL_IMAGE_CAPABILITY_SCHEMA_READ", Target::Tenancy)],
+        handler: handler!(global::get_version),
+    },
+    Operation {
+        name: "ListComputeImageCapabilitySchemas",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/computeImageCapabilitySchemas",
+        query: &[
+            optional("compartmentId"),
+            optional("imageId"),
+            optional("displayName"),
+            LIMIT,
+            PAGE,
+            SORT_BY,
+            SORT_ORDER,
+        ],
+        body: Body::None,
+        permissions: &[("COMPUTE_IMAGE_CAPABILITY_SCHEMA_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(capabilities::list),
+    },
+    Operation {
+        name: "CreateComputeImageCapabilitySchema",
+        service: Service::Compute,
+        method: Method::POST,
+        path: "/20160918/computeImageCapabilitySchemas",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("COMPUTE_IMAGE_CAPABILITY_SCHEMA_CREATE", Target::Body("compartmentId")),
+            ("INSTANCE_IMAGE_READ", Target::Reference("imageId")),
+        ],
+        handler: handler!(capabilities::create),
+    },
+    Operation {
+        name: "GetComputeImageCapabilitySchema",
+        service: Service::Compute,
+        method: Method::GET,
+        path: "/20160918/computeImageCapabilitySchemas/{computeImageCapabilitySchemaId}",
+        query: &[optional("isMergeEnabled")],
+        body: Body::None,
+        permissions: &[(
+            "COMPUTE_IMAGE_CAPABILITY_SCHEMA_READ",
+            Target::Path("computeImageCapabilitySchemaId"),
+        )],
+        handler: handler!(capabilities::get),
+    },
+    Operation {
+        name: "UpdateComputeImageCapabilitySchema",
+        service: Service::Compute,
+        method: Method::PUT,
+        path: "/20160918/computeImageCapabilitySchemas/{computeImageCapabilitySchemaId}",
+        query: &[],
+        body: Body::Json,
+        permissions: &[(
+            "COMPUTE_IMAGE_CAPABILITY_SCHEMA_UPDATE",
+            Target::Path("computeImageCapabilitySchemaId"),
+        )],
+        handler: handler!(capabilities::update),
+    },
+    Operation {
+        name: "DeleteComputeImageCapabilitySchema",
+        service: Service::Compute,
+        method: Method::DELETE,
+        path: "/20160918/computeImageCapabilitySchemas/{computeImageCapabilitySchemaId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[(
+            "COMPUTE_IMAGE_CAPABILITY_SCHEMA_DELETE",
+            Target::Path("computeImageCapabilitySchemaId"),
+        )],
+        handler: handler!(capabilities::delete),
+    },
+    Operation {
+        name: "ChangeComputeImageCapabilitySchemaCompartment",
+        service: Service::Compute,
+        method: Method::POST,
+        path: "/20160918/computeImageCapabilitySchemas/{computeImageCapabilitySchemaId}/actions/changeCompartment",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            (
+                "COMPUTE_IMAGE_CAPABILITY_SCHEMA_MOVE",
+                Target::Path("computeImageCapabilitySchemaId"),
+            ),
+            ("COMPUTE_IMAGE_CAPABILITY_SCHEMA_CREATE", Target::Body("compartmentId")),
+        ],
+        handler: handler!(capabilities::change_compartment),
+    },
+];
