@@ -9,8 +9,8 @@
 
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{
-    ChangeImageCompartmentDetails, CreateImageDetails, Firmware, Image, ImageState, LaunchMode,
-    LaunchOptions, ListingType, NetworkType, UpdateImageDetails, VolumeType,
+    ChangeImageCompartmentDetails, CreateImageDetails, Image, ImageState, LaunchMode,
+    LaunchOptions, ListingType, UpdateImageDetails,
 };
 use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
@@ -33,8 +33,10 @@ pub(crate) mod archive;
 pub mod compatible_shapes;
 pub mod export;
 mod import;
+mod launch_modes;
 pub mod lifecycle;
 
+pub use launch_modes::preset;
 use lifecycle::ImageLifecycle;
 
 /// `ListImages`: platform images first, then those of the compartment.
@@ -257,12 +259,8 @@ async fn new_image(
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
     let defined_tags = tags::on_create(context, &details.compartment_id, freeform, defined).await?;
     let display_name = named_or_dated(context, details.display_name).await?;
-    // An omitted launch mode keeps the options the base really has; a given one, even the same,
-    // resets them to its preset. That is what OCI does.
-    let (launch_mode, launch_options) = match details.launch_mode {
-        None | Some(LaunchMode::Custom) => (base.launch_mode, base.launch_options),
-        Some(mode) => (mode, keep_firmware(preset(mode), &base.launch_options)),
-    };
+    let (launch_mode, launch_options) =
+        launch_modes::captured(details.launch_mode, base.launch_mode, base.launch_options);
     Ok(ImageRecord {
         resource: Image {
             id: context.region.new_id("image"),
@@ -290,46 +288,6 @@ async fn new_image(
         capabilities: base.capabilities,
         lifecycle: ImageLifecycle::default(),
     })
-}
-
-/// The launch options that a launch mode stands for.
-pub fn preset(mode: LaunchMode) -> LaunchOptions {
-    let (boot, network, firmware, remote) = match mode {
-        LaunchMode::Native => {
-            (VolumeType::Iscsi, NetworkType::Vfio, Firmware::Uefi64, VolumeType::Paravirtualized)
-        }
-        LaunchMode::Emulated => {
-            (VolumeType::Scsi, NetworkType::E1000, Firmware::Bios, VolumeType::Scsi)
-        }
-        LaunchMode::AcceleratedPv => (
-            VolumeType::Paravirtualized,
-            NetworkType::AcceleratedPv,
-            Firmware::Bios,
-            VolumeType::Paravirtualized,
-        ),
-        LaunchMode::Paravirtualized | LaunchMode::Custom => (
-            VolumeType::Paravirtualized,
-            NetworkType::Paravirtualized,
-            Firmware::Bios,
-            VolumeType::Paravirtualized,
-        ),
-    };
-    LaunchOptions {
-        boot_volume_type: Some(boot),
-        firmware: Some(firmware),
-        is_consistent_volume_naming_enabled: Some(mode != LaunchMode::Native),
-        is_encryption_in_transit_enabled: None,
-        is_pv_encryption_in_transit_enabled: Some(false),
-        network_type: Some(network),
-        remote_data_volume_type: Some(remote),
-    }
-}
-
-/// A disk that boots by BIOS does not boot by UEFI because its launch mode changed: the firmware is
-/// a property of what is on the disk, so a captured disk keeps the one it ran with.
-fn keep_firmware(mut options: LaunchOptions, base: &LaunchOptions) -> LaunchOptions {
-    options.firmware = base.firmware.or(options.firmware);
-    options
 }
 
 /// The name that was asked for, or the time, as OCI does it.
