@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    fn said(version: &str, data: Value) -> ImageCapabilities {
+    fn said(version: &str, data: &Value) -> ImageCapabilities {
         ImageCapabilities {
             schema_version: Some(version.into()),
             data: serde_json::from_value(json!({ "capabilities": data })).unwrap(),
@@ -170,7 +170,7 @@ mod tests {
     fn what_an_archive_says_becomes_the_images_own_schema_and_goes_back_as_it_was() {
         let archive = said(
             "02b83c1f-a4db-4867-80df-d50d50f3b759",
-            json!({
+            &json!({
                 "Compute.Firmware": {
                     "descriptorType": "enumstring", "values": ["UEFI_64"], "defaultValue": "UEFI_64",
                 },
@@ -191,13 +191,13 @@ mod tests {
         let firmware = |word: &str| {
             said(
                 "34dd2cea-aff2-4f45-b8f6-1cb5290bfab2",
-                json!({ "Compute.Firmware": { "descriptorType": "enumstring", "values": [word] } }),
+                &json!({ "Compute.Firmware": { "descriptorType": "enumstring", "values": [word] } }),
             )
         };
         assert_eq!(read(&firmware("BIOS")).unwrap().0, global::current().name);
         let error = read(&firmware("OPENBOOT")).unwrap_err();
         assert!(error.message.contains("Compute.Firmware.values has OPENBOOT"), "{error}");
-        let unknown = said("", json!({ "A": { "descriptorType": "enumfloat" } }));
+        let unknown = said("", &json!({ "A": { "descriptorType": "enumfloat" } }));
         assert!(read(&unknown).unwrap_err().message.contains("schemaData.A"));
     }
 }

@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn refused(element: &str, descriptor: serde_json::Value) -> String {
+    fn refused(element: &str, descriptor: &serde_json::Value) -> String {
         let data = serde_json::from_value(json!({ element: descriptor })).unwrap();
         check(global::current(), &data).unwrap_err().message
     }
@@ -127,21 +127,21 @@ mod tests {
                 "defaultValue": default,
             })
         };
-        let unknown = refused("Compute.Colour", words(&["RED"], "RED"));
+        let unknown = refused("Compute.Colour", &words(&["RED"], "RED"));
         assert!(unknown.starts_with("schemaData.Compute.Colour is not an element of"), "{unknown}");
         assert_eq!(
-            refused("Compute.Firmware", words(&["BIOS", "OPENBOOT"], "BIOS")),
+            refused("Compute.Firmware", &words(&["BIOS", "OPENBOOT"], "BIOS")),
             "schemaData.Compute.Firmware.values has OPENBOOT, and the global schema allows BIOS, \
              UEFI_64"
         );
         assert_eq!(
-            refused("Compute.Firmware", words(&["BIOS"], "UEFI_64")),
+            refused("Compute.Firmware", &words(&["BIOS"], "UEFI_64")),
             "schemaData.Compute.Firmware.defaultValue is UEFI_64, which is not one of values: BIOS"
         );
-        assert!(refused("Compute.Firmware", words(&["BIOS", "BIOS"], "BIOS")).contains("twice"));
-        assert!(refused("Compute.Firmware", words(&[], "BIOS")).contains("at least one value"));
+        assert!(refused("Compute.Firmware", &words(&["BIOS", "BIOS"], "BIOS")).contains("twice"));
+        assert!(refused("Compute.Firmware", &words(&[], "BIOS")).contains("at least one value"));
         assert_eq!(
-            refused("Compute.SecureBoot", words(&["BIOS"], "BIOS")),
+            refused("Compute.SecureBoot", &words(&["BIOS"], "BIOS")),
             "schemaData.Compute.SecureBoot.descriptorType is enumstring, and the global schema has \
              boolean"
         );
@@ -149,6 +149,6 @@ mod tests {
             "descriptorType": "enuminteger", "source": "IMAGE", "values": [3],
         });
         let attachment = "Storage.ParaVirtualization.AttachmentVersion";
-        assert!(refused(attachment, number).contains("has 3, and the global schema allows 1, 2"));
+        assert!(refused(attachment, &number).contains("has 3, and the global schema allows 1, 2"));
     }
 }

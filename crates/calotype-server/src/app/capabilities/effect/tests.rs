@@ -1,10 +1,12 @@
 //! What schemas do to launches.
 
 use calotype_api::images::{Image, ImageState, ListingType};
+use calotype_api::tags::{DefinedTags, FreeformTags};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::app::images::lifecycle::ImageLifecycle;
 
 const ID: &str = "ocid1.image.oc99.home-1.aaaa";
 
@@ -18,9 +20,9 @@ fn image(mode: LaunchMode, is_captured: bool) -> ImageRecord {
             billable_size_in_gbs: None,
             compartment_id: None,
             create_image_allowed: true,
-            defined_tags: Default::default(),
+            defined_tags: DefinedTags::new(),
             display_name: "image".into(),
-            freeform_tags: Default::default(),
+            freeform_tags: FreeformTags::new(),
             launch_mode: mode,
             launch_options: images::preset(mode),
             lifecycle_state: ImageState::Available,
@@ -35,7 +37,7 @@ fn image(mode: LaunchMode, is_captured: bool) -> ImageRecord {
         compatible_shapes: Vec::new(),
         chosen_shapes: None,
         capabilities: None,
-        lifecycle: Default::default(),
+        lifecycle: ImageLifecycle::default(),
     }
 }
 
