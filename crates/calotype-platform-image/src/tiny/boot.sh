@@ -15,7 +15,15 @@ ln -sf fd/2 /dev/stderr
 
 hostname "$(cat /etc/hostname)"
 ip link set lo up
-modprobe -aq $(cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u) 2>/dev/null
+# Again as long as a driver of a bus brings new devices to light: a kernel that had the disk's driver
+# built in comes here before it knows of any other.
+until
+	known=$devices
+	devices=$(cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u)
+	[ "$devices" = "$known" ]
+do
+	modprobe -aq $devices 2>/dev/null
+done
 modprobe -aq button evdev 2>/dev/null
 
 # Comes back with a lease, or after 20 s without one; goes on in the background in both cases.

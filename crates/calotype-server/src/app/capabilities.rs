@@ -104,7 +104,9 @@ fn claim_of(image_id: &Ocid) -> String {
 pub async fn create(context: Context, request: Request) -> Result<Reply, ApiError> {
     let details: CreateComputeImageCapabilitySchemaDetails = request.json()?;
     identity::compartment_exists(&context, &details.compartment_id).await?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
+    let defined_tags =
+        tags::on_create(&context, &details.compartment_id, freeform, defined).await?;
     let image = images::load(&context, &details.image_id).await?;
     may_have_schema(&image)?;
     let version_name = details.compute_global_image_capability_schema_version_name;
@@ -121,7 +123,7 @@ pub async fn create(context: Context, request: Request) -> Result<Reply, ApiErro
             compartment_id: Some(details.compartment_id),
             compute_global_image_capability_schema_id: global::id(&context.region.config),
             compute_global_image_capability_schema_version_name: version_name,
-            defined_tags: details.defined_tags.unwrap_or_default(),
+            defined_tags,
             display_name: details
                 .display_name
                 .map_or_else(|| born::default_name(context.now), String::from),
@@ -216,7 +218,8 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     let details: UpdateComputeImageCapabilitySchemaDetails = request.json()?;
     let mut schema = load(&context, &request).await?;
     request.check_etag(&schema.etag())?;
-    tags::check(details.freeform_tags.as_ref(), details.defined_tags.as_ref())?;
+    let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
+    tags::on_update(&context, &schema.resource.defined_tags, freeform, defined).await?;
     let resource = &mut schema.value.resource;
     if let Some(data) = details.schema_data {
         let name = &resource.compute_global_image_capability_schema_version_name;
