@@ -88,7 +88,7 @@ class Requests:
             return self.example(models, models[kind])
         if kind.startswith(("list", "dict")):
             return [] if kind.startswith("list") else {}
-        plain = {"int": 1, "float": 1.0, "bool": False}
+        plain = {"int": 1, "float": 1.0, "bool": False, "datetime": "2016-08-25T21:10:29.600Z"}
         return plain[kind] if kind in plain else self.value(name, attribute)
 
     def value(self, name, described):
