@@ -74,7 +74,7 @@ class Region:
             self.calotype("init", "--port", service_port, *map(str, init))
             self.witness = Witness(int(service_port), self.directory / "tls")
             # Clients meet the witness; what has no endpoint in its environment is our own command.
-            self.port = self.witness.port
+            self.port, self.service_port = self.witness.port, int(service_port)
             self.environment = {
                 name: value.replace(f":{service_port}", f":{self.port}")
                 for name, value in exports(self.calotype("env")).items()

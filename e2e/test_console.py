@@ -107,7 +107,7 @@ def test_a_connection_says_what_it_is(region, guest, keys, connection):
                                  capture_output=True, check=True).stdout.split()[1]
     assert connection["fingerprint"] == fingerprint
     assert connection["connection-string"] == (
-        f"ssh -o ProxyCommand='ssh -W %h:%p -p {region.port} {connection['id']}@localhost' {guest.id}")
+        f"ssh -o ProxyCommand='ssh -W %h:%p -p {region.service_port} {connection['id']}@localhost' {guest.id}")
     assert connection["vnc-connection-string"].endswith(f"-N -L localhost:5900:{guest.id}:5900 {guest.id}")
     listed = region.oci("compute", "instance-console-connection", "list", "--compartment-id",
                         region.tenancy, "--instance-id", guest.id)
@@ -160,7 +160,7 @@ def test_the_screen_is_reached_by_vnc(keys, connection):
 def test_no_other_key_and_no_other_place_is_reached(region, guest, keys, connection):
     with terminal(connection, keys, "wrong") as stranger:
         assert stranger.ends() != 0
-    jump = f"ssh -W %h:%p -p {region.port} {connection['id']}@localhost"
+    jump = f"ssh -W %h:%p -p {region.service_port} {connection['id']}@localhost"
     elsewhere = with_key(f"ssh -o ProxyCommand='{jump}' example.com", keys)
     assert Terminal(elsewhere).ends() != 0
     port = with_key(

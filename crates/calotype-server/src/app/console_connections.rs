@@ -147,10 +147,11 @@ fn commands(config: &Config, connection: &Ocid, instance: &Ocid) -> (String, Str
     (serial, screen)
 }
 
-/// `GetInstanceConsoleConnection`. A deleted one is still answered for a while, as DELETED.
+/// `GetInstanceConsoleConnection`. A deleted one is still answered for a while, as DELETED. The published
+/// answer has no etag: it comes with what is made and changed.
 pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> {
     let record = load(&context, &request).await?;
-    Ok(Reply::ok(&record.resource)?.etag(record.etag()))
+    Reply::ok(&record.resource)
 }
 
 /// `ListInstanceConsoleConnections`.
