@@ -253,5 +253,6 @@ pub async fn change_compartment(context: Context, request: Request) -> Result<Re
     request.check_etag(&schema.etag())?;
     identity::compartment_exists(&context, &details.compartment_id).await?;
     schema.value.resource.compartment_id = Some(details.compartment_id);
-    super::replace(&context, schema, |_| Ok(Reply::no_content())).await
+    // Unlike that of an image this change is not published with an etag.
+    context.commit(Batch::new().replace(&schema), Reply::no_content()).await
 }
