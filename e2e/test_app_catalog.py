@@ -5,10 +5,21 @@ import json
 import oci
 import pytest
 
-from region import Refused, wait_until
+from region import Refused, Region, wait_until
 
 NO_RETRY = oci.retry.NoneRetryStrategy()
 TERMS, EULA = "https://example.com/terms", "https://example.com/eula"
+
+
+@pytest.fixture(scope="module")
+def region():
+    """One of its own: the terms of an image stay with it."""
+    region = Region("--region", "market-1")
+    try:
+        region.start()
+        yield region
+    finally:
+        region.close()
 
 
 @pytest.fixture(scope="module")
