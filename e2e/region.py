@@ -89,6 +89,8 @@ class Region:
         self.private_key, self.public_key = key, key.with_suffix(".pub").read_text().strip()
         self.tenancy = self.environment["CALOTYPE_TENANCY"]
         self.url = f"https://localhost:{self.port}"
+        # As the region knows itself: what its clients meet is the witness.
+        self.own_url = f"https://localhost:{self.service_port}"
         self.authority = self.directory / "tls/ca.pem"
 
     def set(self, setting, value):

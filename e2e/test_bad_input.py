@@ -116,7 +116,7 @@ LAUNCHES = {
     "names a fault domain that there is not": (
         {"faultDomain": "FAULT-DOMAIN-9"}, 400, INVALID, "faultDomain"),
     "asks for a flexible shape without a size": (
-        {"shape": "VM.Standard.E4.Flex"}, 400, INVALID, "shapeConfig"),
+        {"shape": "VM.Standard.E4.Flex"}, 400, INVALID, "ShapeConfig"),
     "asks for more than the shape has": (
         {"shape": "VM.Standard.E4.Flex", "shapeConfig": {"ocpus": 1000}}, 400, INVALID,
         "shapeConfig.ocpus", "1000"),
