@@ -91,7 +91,7 @@ pub async fn create_tag_namespace(context: Context, request: Request) -> Result<
     });
     let resource = &namespace.resource;
     let claim = claim(&resource.name, &resource.id, context.now);
-    let reply = Reply::ok(resource)?.etag(namespace.etag());
+    let reply = Reply::ok(resource)?;
     context.commit(Batch::new().insert(&claim).create(&namespace), reply).await
 }
 
@@ -105,7 +105,7 @@ pub(super) async fn load(
 /// `GetTagNamespace`.
 pub async fn get_tag_namespace(context: Context, request: Request) -> Result<Reply, ApiError> {
     let namespace = load(&context, &request).await?;
-    Ok(Reply::ok(&namespace.resource)?.etag(namespace.etag()))
+    Reply::ok(&namespace.resource)
 }
 
 /// `ListTagNamespaces`: those of a compartment, with `includeSubcompartments` those below the tenancy as well.
@@ -154,7 +154,7 @@ pub async fn update_tag_namespace(context: Context, request: Request) -> Result<
             }
         }
     }
-    let reply = Reply::ok(&namespace.resource)?.etag(namespace.next_etag());
+    let reply = Reply::ok(&namespace.resource)?;
     context.commit(batch.replace(&namespace), reply).await
 }
 
