@@ -75,13 +75,21 @@ class Terminal:
     def type(self, text):
         self.process.stdin.write(text.encode())
 
+    def has(self, text):
+        while not self.pieces.empty():
+            self.shown += self.pieces.get()
+        return text in self.shown
+
+    def wake(self, prompt):
+        """Presses return until the shell is there to answer: what comes before it is read by nobody."""
+        def answered():
+            self.type("\n")
+            return self.has(prompt)
+        wait_until(answered, f"the console shows {prompt!r}", interval=1)
+
     def shows(self, text, seconds=60):
-        def there():
-            while not self.pieces.empty():
-                self.shown += self.pieces.get()
-            return text in self.shown
         try:
-            wait_until(there, f"the console shows {text!r}", seconds)
+            wait_until(lambda: self.has(text), f"the console shows {text!r}", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; it shows {self.shown!r}") from None
 
@@ -120,8 +128,7 @@ def test_a_connection_says_what_it_is(region, guest, keys, connection):
 
 def test_the_serial_console_is_shared_by_all_who_are_at_it(keys, connection):
     with terminal(connection, keys) as one, terminal(connection, keys) as two:
-        one.type("\n")
-        one.shows("shell:")
+        one.wake("shell:")
         two.type("echo $((20 + 22)) by two\n")
         two.shows("42 by two")
         one.shows("42 by two")
