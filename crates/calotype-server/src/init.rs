@@ -3,10 +3,7 @@
 //! The settings file is written last: a directory in which it stands holds a whole region, and one
 //! that an interrupted `init` left behind may be tried again.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
 use calotype_api::ocid::{Ocid, RANDOM_BYTES};
 use calotype_api::sign::PrivateKey;
@@ -19,9 +16,9 @@ use crate::config::{
 use crate::console::host_key;
 use crate::db::{Batch, Db};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::http::tls;
 use crate::records::ApiKeyRecord;
-use crate::volumes;
 
 /// What may be chosen when a region is made.
 #[derive(Debug, Clone)]
@@ -78,7 +75,7 @@ pub async fn init(paths: &Paths, options: Options) -> Result<Config> {
         action: "write the settings",
         source: Box::new(source),
     })?;
-    volumes::write_durably(&paths.config(), text.as_bytes())?;
+    files::write_durably(&paths.config(), text.as_bytes())?;
     Ok(config)
 }
 
@@ -135,9 +132,9 @@ fn write_client(paths: &Paths, config: &Config, key: &PrivateKey) -> Result<()> 
     let directory = paths.client();
     let pem = key.to_pkcs1_pem().map_err(credentials("write the administrator's key"))?;
     // The label is what the official clients look for in keys that are meant for them.
-    write_private(&directory.join(API_KEY), &format!("{pem}OCI_API_KEY\n"))?;
+    files::write_private(&directory.join(API_KEY), format!("{pem}OCI_API_KEY\n").as_bytes())?;
     let public = key.public_key();
-    write_private(&directory.join("api_key_public.pem"), &public.to_pem())?;
+    files::write_private(&directory.join("api_key_public.pem"), public.to_pem().as_bytes())?;
     let profile = format!(
         "[DEFAULT]\nuser={}\nfingerprint={}\ntenancy={}\nregion={}\nkey_file={}\n",
         config.administrator,
@@ -146,17 +143,7 @@ fn write_client(paths: &Paths, config: &Config, key: &PrivateKey) -> Result<()> 
         config.region,
         directory.join(API_KEY).display(),
     );
-    write_private(&directory.join(CLIENT_CONFIG), &profile)
-}
-
-/// Writes a file that only its owner may read.
-fn write_private(file: &Path, text: &str) -> Result<()> {
-    let io = |source| Error::io("write", file, source);
-    let mut options = OpenOptions::new();
-    let mut handle =
-        options.write(true).create(true).truncate(true).mode(0o600).open(file).map_err(io)?;
-    handle.write_all(text.as_bytes()).map_err(io)?;
-    handle.sync_all().map_err(io)
+    files::write_private(&directory.join(CLIENT_CONFIG), profile.as_bytes())
 }
 
 fn first_documents(config: &Config, key: &PrivateKey) -> Result<Batch> {

@@ -13,6 +13,7 @@ pub mod console;
 pub mod db;
 mod dispatch;
 pub mod error;
+mod files;
 pub mod foreign;
 pub mod guests;
 pub mod http;
@@ -28,5 +29,5 @@ mod server;
 mod volumes;
 
 pub use error::{Error, Result};
+pub use files::write_durably;
 pub use server::Server;
-pub use volumes::write_durably;

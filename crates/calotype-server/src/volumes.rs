@@ -2,9 +2,9 @@
 //!
 //! Every function may be repeated: after a crash a workflow does its step again.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use calotype_store::FileSource;
 
 use crate::config::Paths;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::records::BootVolumeRecord;
 
 /// Where the overlays of a volume lie.
@@ -40,8 +41,8 @@ pub(crate) fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str)
         return Ok(());
     }
     let bytes = qcow2::create_layer(volume.size_bytes)?;
-    write(&file, &bytes, 0o600)?;
-    sync_directory(&paths.volumes())
+    files::write_private(&file, &bytes)?;
+    files::sync_directory(&paths.volumes())
 }
 
 /// The overlays `names` (top first) as one disk; what none of them holds is left to the base.
@@ -88,27 +89,4 @@ pub(crate) fn remove_tree(directory: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Writes a file so that it is there whole or not at all, whatever happens.
-pub fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
-    write(file, bytes, 0o644)
-}
-
-fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let temporary = file.with_extension("new");
-    let io = |source| Error::io("write", file, source);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(mode);
-    let mut handle = options.open(&temporary).map_err(io)?;
-    handle.write_all(bytes).map_err(io)?;
-    handle.sync_all().map_err(io)?;
-    std::fs::rename(&temporary, file).map_err(io)?;
-    file.parent().map_or(Ok(()), sync_directory)
-}
-
-fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory)
-        .and_then(|handle| handle.sync_all())
-        .map_err(|source| Error::io("sync", directory, source))
 }

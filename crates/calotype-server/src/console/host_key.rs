@@ -1,8 +1,5 @@
 //! The key that the service shows itself with to clients that speak SSH.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use russh::keys::PrivateKey;
@@ -11,6 +8,7 @@ use russh::keys::ssh_key::private::Ed25519Keypair;
 
 use crate::config::Paths;
 use crate::error::{Error, Result};
+use crate::files;
 
 const SEED_BYTES: usize = 32;
 
@@ -44,13 +42,7 @@ fn create(paths: &Paths) -> Result<PrivateKey> {
     let text =
         key.to_openssh(LineEnding::LF).map_err(unusable("write the host key of the consoles"))?;
     let file = file(paths);
-    let fresh = file.with_extension("new");
-    let io = |source| Error::io("write", &file, source);
-    let mut options = OpenOptions::new();
-    let mut handle =
-        options.write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(io)?;
-    handle.write_all(text.as_bytes()).and_then(|()| handle.sync_all()).map_err(io)?;
-    std::fs::rename(&fresh, &file).map_err(io)?;
+    files::write_private(&file, text.as_bytes())?;
     Ok(key)
 }
 

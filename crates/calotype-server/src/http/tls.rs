@@ -3,10 +3,8 @@
 //! Only the authority is stored: clients trust it, so it must stay. The server's certificate is made anew when the
 //! service starts and again before it expires, which costs a millisecond and leaves no second private key on disk.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::civil::Date;
@@ -24,6 +22,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Name of the authority's certificate in its directory. Clients need this file and nothing else.
 pub const CA_CERTIFICATE: &str = "ca.pem";
@@ -54,8 +53,8 @@ pub fn create(directory: &Path, region: &str, domain: &str) -> Result<()> {
     let today = date(Timestamp::now());
     valid(&mut params, today, today.saturating_add(CA_YEARS.years()));
     let certificate = params.self_signed(&key).map_err(failed("make the authority"))?;
-    write(&directory.join(CA_KEY), key.serialize_pem().as_bytes(), 0o600)?;
-    write(&certificate_path, certificate.pem().as_bytes(), 0o644)
+    files::write_private(&directory.join(CA_KEY), key.serialize_pem().as_bytes())?;
+    files::write_durably(&certificate_path, certificate.pem().as_bytes())
 }
 
 /// The TLS settings of a region whose authority is in the directory: TLS 1.2 or later, HTTP/1.1.
@@ -201,28 +200,6 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|source| Error::io("read", path, source))
 }
 
-/// Writes a file in one piece: it is there with all its bytes and its mode, or not at all.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let unfinished = unfinished(path);
-    let write = || -> io::Result<()> {
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|source| Error::io("write", path, source))
-}
-
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("new")
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -251,7 +228,7 @@ mod tests {
     fn finishes_what_was_interrupted_before_the_certificate_was_there() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(CA_KEY), "half").unwrap();
-        fs::write(unfinished(&directory.path().join(CA_KEY)), "half").unwrap();
+        fs::write(files::unfinished(&directory.path().join(CA_KEY)), "half").unwrap();
         create(directory.path(), "home-1", "x.localhost").unwrap();
         assert!(open(directory.path()).is_ok());
     }
