@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use calotype_api::images::ImageState;
+use calotype_server::app::images::agenda;
 use calotype_server::app::platform_images::{self, RegisterPlatformImageDetails};
 use calotype_server::db::{Batch, Versioned};
 use calotype_server::records::ImageRecord;
+use calotype_server::region::Region;
 use data_encoding::BASE64;
 use http::Method;
 use md5::{Digest as _, Md5};
@@ -456,10 +458,8 @@ async fn an_upload_has_the_digest_that_its_head_says() {
     refused.refused(400, "InvalidParameter");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_is_being_exported_is_not_deleted() {
-    let stage = Stage::start().await;
-    let region = stage.region();
+/// A custom image of no instance.
+fn image(region: &Region) -> ImageRecord {
     let details = RegisterPlatformImageDetails {
         file: "disk".into(),
         display_name: "disk".into(),
@@ -470,15 +470,49 @@ async fn an_image_that_is_being_exported_is_not_deleted() {
     let now = jiff::Timestamp::now();
     let mut image = platform_images::new_record(region, details, 512, now).unwrap();
     image.resource.compartment_id = Some(region.tenancy.clone());
+    image
+}
+
+/// Writes the image in this state, whatever it was before.
+async fn set_state(region: &Region, image: &ImageRecord, state: ImageState) {
+    let there = region.db.get::<ImageRecord>(image.resource.id.as_str()).await.unwrap();
+    let mut value = there.as_ref().map_or_else(|| image.clone(), |there| there.value.clone());
+    value.resource.lifecycle_state = state;
+    let batch = match there {
+        None => Batch::new().insert(&value),
+        Some(there) => Batch::new().replace(&Versioned { value, ..there }),
+    };
+    region.db.apply(batch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_being_exported_is_not_deleted() {
+    let stage = Stage::start().await;
+    let image = image(stage.region());
     let delete = format!("/20160918/images/{}", image.resource.id);
     for (state, status) in [(ImageState::Exporting, 409), (ImageState::Available, 204)] {
-        image.resource.lifecycle_state = state;
-        let batch = match region.db.get::<ImageRecord>(image.resource.id.as_str()).await.unwrap() {
-            None => Batch::new().insert(&image),
-            Some(there) => Batch::new().replace(&Versioned { value: image.clone(), ..there }),
-        };
-        region.db.apply(batch).await.unwrap();
+        set_state(stage.region(), &image, state).await;
         let answer = stage.delete(&delete).await;
         assert_eq!(answer.status, status, "{answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_due_while_it_is_made_is_disabled_when_it_is_made() {
+    let stage = Stage::start().await;
+    let region = stage.region();
+    let image = image(region);
+    set_state(region, &image, ImageState::Provisioning).await;
+    let now = jiff::Timestamp::now();
+    let due = json!({"timeDisabled": now}).to_string();
+    let lifecycle = format!("/calotype/images/{}/lifecycle", image.resource.id);
+    stage.ask(Method::PUT, &lifecycle, due.as_bytes()).await.ok();
+    let after_its_time = async || {
+        agenda::run(&region.db, now + jiff::SignedDuration::from_mins(1)).await.unwrap();
+        let found = region.db.get::<ImageRecord>(image.resource.id.as_str()).await.unwrap();
+        found.unwrap().resource.lifecycle_state
+    };
+    assert_eq!(after_its_time().await, ImageState::Provisioning);
+    set_state(region, &image, ImageState::Available).await;
+    assert_eq!(after_its_time().await, ImageState::Disabled);
 }

@@ -186,12 +186,22 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         (ImageState::Disabled, false) => *state = ImageState::Available,
         _ => {}
     }
-    let later = image.lifecycle.time_disabled.filter(|_| !is_due);
     let batch = enrol(&context, &image, Batch::new().replace(&image)).await?;
-    let what = agenda::What::Disable;
-    let batch = agenda::set(&context.region.db, batch, &image, what, later).await?;
+    let batch = to_be_disabled(&context, batch, &image).await?;
     let reply = Reply::ok(&ImageLifecycleView::of(&image))?.etag(image.next_etag());
     context.commit(batch, reply).await
+}
+
+/// Adds to `batch` that an image with such a date is disabled at it; of one that is being made or exported, as soon
+/// as that is over.
+async fn to_be_disabled(
+    context: &Context,
+    batch: Batch,
+    image: &ImageRecord,
+) -> Result<Batch, ApiError> {
+    let is_disabled = image.resource.lifecycle_state == ImageState::Disabled;
+    let at = image.lifecycle.time_disabled.filter(|_| !is_disabled);
+    agenda::set(&context.region.db, batch, image, agenda::What::Disable, at).await
 }
 
 /// A name that can stand in `family/NAME`.
@@ -345,8 +355,7 @@ pub async fn restore(context: Context, request: Request) -> Result<Reply, ApiErr
     let batch = enrol(&context, &image, Batch::new().replace(&image)).await?;
     let batch = agenda::set(db, batch, &image, agenda::What::Purge, None).await?;
     let batch = agenda::set(db, batch, &image, agenda::What::Forget, None).await?;
-    let later = image.lifecycle.time_disabled.filter(|_| !is_due);
-    let batch = agenda::set(db, batch, &image, agenda::What::Disable, later).await?;
+    let batch = to_be_disabled(&context, batch, &image).await?;
     let reply = Reply::ok(&image.resource)?.etag(image.next_etag());
     context.commit(batch.and(schema), reply).await
 }
