@@ -99,3 +99,8 @@ def test_a_published_image_is_launched_by_who_agreed_and_its_terms_are_inherited
     assert missing.status == 404
     region.calotype("catalog", "remove", listing)
     assert not region.oci("compute", "pic", "listing", "list")
+    # Its terms stay with the image, so that it can be launched only when it is published again.
+    again = publish(tiny, "2.0")
+    assert again != listing
+    subscribe(region, again, "2.0")
+    region.terminate(region.compute.launch_instance(region.launch_details("again")).data)

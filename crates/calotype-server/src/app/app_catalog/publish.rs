@@ -13,7 +13,7 @@ use super::subscriptions::SubscriptionRecord;
 use super::terms::TermsRecord;
 use super::{ListingRecord, Version, listing};
 use crate::app::{Context, images};
-use crate::db::{Batch, ErrorKind, Query, Versioned};
+use crate::db::{Batch, Db, ErrorKind, Query, Versioned};
 use crate::http::{Reply, Request};
 
 /// Versions of one listing.
@@ -77,15 +77,13 @@ pub async fn add_listing(context: Context, request: Request) -> Result<Reply, Ap
         is_derived: false,
         time_created: context.now,
     };
-    if db.get::<TermsRecord>(details.image_id.as_str()).await?.is_some() {
-        return Err(ApiError::conflict(format!("image {} is published already", terms.image_id)));
-    }
+    let batch = publish(db, terms).await?;
     let shapes: Vec<_> = image.shapes().iter().map(|one| one.shape.clone()).collect();
     let new = new_version(&context, &listing.resource, details, &shapes);
     image.value.resource.create_image_allowed =
-        terms.allowed_actions.contains(&AllowedAction::Snapshot);
+        new.resource.allowed_actions.contains(&AllowedAction::Snapshot);
     listing.value.versions.insert(0, new);
-    let batch = Batch::new().insert(&terms).replace(&image);
+    let batch = batch.replace(&image);
     if is_known {
         return context
             .commit(batch.replace(&listing), Reply::ok(&listing.value)?.etag(listing.next_etag()))
@@ -93,6 +91,19 @@ pub async fn add_listing(context: Context, request: Request) -> Result<Reply, Ap
     }
     let listing = Versioned::first(listing.value);
     context.commit(batch.create(&listing), Reply::ok(&listing.value)?.etag(listing.etag())).await
+}
+
+/// Writes the terms of an image that is not published: never, or by a listing that was removed since.
+async fn publish(db: &Db, terms: TermsRecord) -> Result<Batch, ApiError> {
+    let Some(before) = db.get::<TermsRecord>(terms.image_id.as_str()).await? else {
+        return Ok(Batch::new().insert(&terms));
+    };
+    let listing = db.get::<ListingRecord>(before.listing_id.as_str()).await?;
+    if before.is_derived || listing.is_some() {
+        let already = format!("image {} is published already", terms.image_id);
+        return Err(ApiError::conflict(already));
+    }
+    Ok(Batch::new().replace(&Versioned { value: terms, ..before }))
 }
 
 fn new_listing(context: &Context, details: &AddListingDetails) -> ListingRecord {
