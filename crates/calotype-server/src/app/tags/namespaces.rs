@@ -118,7 +118,7 @@ pub async fn list_tag_namespaces(context: Context, request: Request) -> Result<R
         query = query.compartment(compartment.as_str());
     }
     if let Some(state) = request.query::<String>("lifecycleState")? {
-        query = query.state(state);
+        query = query.state(state.to_ascii_uppercase());
     }
     let namespaces = context.region.db.list_all::<NamespaceRecord>(query).await?;
     let namespaces: Vec<_> = namespaces.iter().map(|one| &one.resource).collect();

@@ -6,6 +6,7 @@ use calotype_api::vcn_parts::{DhcpSettings, Gateway, Group, Routes, SecurityRule
 use super::keys::TagRecord;
 use super::namespaces::NamespaceRecord;
 use crate::app::buckets::BucketRecord;
+use crate::app::capabilities::CapabilitySchemaRecord;
 use crate::app::console_connections::ConsoleConnectionRecord;
 use crate::app::identity::CompartmentRecord;
 use crate::app::network::{PartContent, PartRecord, SubnetRecord, VcnRecord, VnicRecord};
@@ -35,6 +36,7 @@ tagged!(
     ConsoleConnectionRecord,
     VcnRecord,
     SubnetRecord,
+    CapabilitySchemaRecord,
     CompartmentRecord,
     NamespaceRecord,
     TagRecord,
@@ -78,6 +80,7 @@ pub(crate) async fn strip(db: &Db, namespace: &str, key: &str) -> Result<usize, 
     stripped += strip_kind::<PartRecord<DhcpSettings>>(db, namespace, key).await?;
     stripped += strip_kind::<PartRecord<Group>>(db, namespace, key).await?;
     stripped += strip_kind::<BucketRecord>(db, namespace, key).await?;
+    stripped += strip_kind::<CapabilitySchemaRecord>(db, namespace, key).await?;
     stripped += strip_kind::<CompartmentRecord>(db, namespace, key).await?;
     stripped += strip_kind::<NamespaceRecord>(db, namespace, key).await?;
     Ok(stripped + strip_kind::<TagRecord>(db, namespace, key).await?)
