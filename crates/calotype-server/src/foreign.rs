@@ -86,7 +86,7 @@ impl ForeignObject {
     /// Looks at the object of that URL.
     pub async fn open(settings: &ImageConfig, url: &str) -> Result<Self, ForeignError> {
         let url = allowed(settings, url)?;
-        let client = client(settings)?;
+        let client = client(settings).await?;
         let answer = client.head(url.clone()).send().await.map_err(|error| unreachable(&error))?;
         let answer = expect(answer, StatusCode::OK)?;
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
@@ -282,7 +282,7 @@ fn fits(pattern: &str, host: &str) -> bool {
     }
 }
 
-fn client(settings: &ImageConfig) -> Result<Client, ForeignError> {
+async fn client(settings: &ImageConfig) -> Result<Client, ForeignError> {
     let failed = |what: &str| lacks(&format!("cannot be asked: {what}"));
     let mut client = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -294,7 +294,7 @@ fn client(settings: &ImageConfig) -> Result<Client, ForeignError> {
             tracing::error!(%error, file = %file.display(), "import_authorities cannot be read");
             failed("the file import_authorities of the region's settings cannot be read")
         };
-        let pem = std::fs::read(file).map_err(|error| unreadable(&error))?;
+        let pem = tokio::fs::read(file).await.map_err(|error| unreadable(&error))?;
         let certificates =
             Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(&error))?;
         client = client.tls_certs_merge(certificates);

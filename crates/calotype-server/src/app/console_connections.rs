@@ -23,7 +23,7 @@ const PUBLIC_KEY_LENGTH_MAX: usize = 8 * 1024;
 /// Bits of an RSA key.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=16_384;
 /// Connections that an instance can have at once.
-const CONNECTIONS_MAX: usize = 8;
+const CONNECTIONS_MAX: u64 = 8;
 
 /// A console connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,7 +129,7 @@ async fn check_count(context: &Context, instance: &Ocid) -> Result<(), ApiError>
     let active = Query::new()
         .parent(instance.to_string())
         .state(ConsoleConnectionState::Active.as_str().to_owned());
-    let there = context.region.db.list_all::<ConsoleConnectionRecord>(active).await?.len();
+    let there = context.region.db.count::<ConsoleConnectionRecord>(&active).await?;
     if there < CONNECTIONS_MAX {
         return Ok(());
     }
