@@ -131,8 +131,10 @@ class Witness:
             return
         asked, answered = asyncio.StreamReader(), asyncio.StreamReader()
         watching = asyncio.create_task(watch(asked, answered))
-        await asyncio.gather(pump(reader, outer, asked), pump(inner, writer, answered))
-        await watching
+        # Who closes the witness cancels what is under way; asyncio would print a trace for each.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(pump(reader, outer, asked), pump(inner, writer, answered))
+            await watching
 
 
 async def pump(reader, writer, copy):
