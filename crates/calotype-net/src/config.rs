@@ -16,7 +16,8 @@ pub struct SubnetConfig {
     pub virtual_router_ip: Ipv4Addr,
     /// The router's MAC address, unicast.
     pub virtual_router_mac: [u8; 6],
-    /// Whether guests reach anything beyond their subnet, the metadata service and DHCP.
+    /// Whether guests reach anything beyond their subnet, the metadata service and DHCP, when the first of
+    /// them comes.
     pub outbound: bool,
     /// DHCP option 15, and the suffix that guests search.
     pub domain_name: Option<String>,

@@ -61,7 +61,8 @@ impl VirtualNetwork {
     /// as long as the attachment lives. Does not wait for QEMU: the socket may appear later, go
     /// away and come back.
     ///
-    /// The subnet's `outbound` of this call holds for the whole subnet from now on. Fails on a
+    /// The subnet's `outbound` of this call holds if the subnet has no other VNIC: after that only
+    /// [`Self::set_outbound`] changes it. Fails on a
     /// configuration that cannot work, on a MAC or IP address that is taken in the subnet, and
     /// when the public address cannot be listened on at all. Must be called inside a Tokio runtime.
     pub async fn attach(&self, vnic: VnicConfig, link: PathBuf) -> Result<Attachment> {
@@ -102,7 +103,6 @@ impl VirtualNetwork {
     fn subnet(&self, config: &SubnetConfig) -> Arc<Subnet> {
         let mut subnets = self.subnets();
         if let Some(subnet) = subnets.get(&config.id).and_then(Weak::upgrade) {
-            subnet.outbound.send_replace(config.outbound);
             return subnet;
         }
         subnets.retain(|_, subnet| subnet.strong_count() > 0);

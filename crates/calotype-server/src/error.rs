@@ -62,6 +62,12 @@ pub enum Error {
     /// What the region itself refuses, as it is told to clients.
     #[error("refused")]
     Refused(#[source] calotype_api::error::ApiError),
+    /// A guest's process is there, but nobody has a hold of it.
+    #[error("the guest of instance {instance} may still run, but cannot be reached")]
+    GuestLost {
+        /// Whose guest.
+        instance: String,
+    },
     /// The operating system refused something.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -50,6 +50,7 @@ pub struct Guests {
     host: Host,
     state: Mutex<State>,
     locks: Mutex<HashMap<Ocid, Arc<tokio::sync::Mutex<()>>>>,
+    outbound_turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -59,9 +60,19 @@ struct State {
     taken: HashMap<Ocid, Demand>,
 }
 
+/// How a guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerOff {
+    /// By itself, before or when its power button was pressed.
+    Obeyed,
+    /// By force.
+    Cut,
+}
+
 struct Guest {
     machine: Machine,
-    attachment: Attachment,
+    /// Only a guest that was taken over may lack it, until it can be had.
+    attachment: Option<Attachment>,
     watcher: tokio::task::JoinHandle<()>,
 }
 
@@ -80,6 +91,7 @@ impl Guests {
             host: Host::detect(&config.guests),
             state: Mutex::default(),
             locks: Mutex::default(),
+            outbound_turn: tokio::sync::Mutex::default(),
         }
     }
 
@@ -158,7 +170,16 @@ impl Guests {
         .map_err(Error::Refused)?;
         let started = async {
             let machine = self.hypervisor.start(&spec(region, &instance).await?).await?;
-            self.plug(region, &instance, machine).await
+            match self.plug(region, &instance, &machine).await {
+                Ok(attachment) => {
+                    self.hold(region, id, machine, Some(attachment));
+                    Ok(())
+                }
+                Err(error) => {
+                    machine.kill().await?;
+                    Err(error)
+                }
+            }
         };
         let started = started.await;
         if started.is_err() {
@@ -167,7 +188,8 @@ impl Guests {
         started
     }
 
-    /// Takes over the machine of an instance if it still runs.
+    /// Takes over the machine of an instance if it still runs. One that cannot be plugged in runs on: that is
+    /// tried again.
     pub async fn adopt(&self, region: &Arc<Region>, instance: &InstanceRecord) -> Result<bool> {
         let directory = machine_directory(&region.paths, instance);
         if !directory.exists() {
@@ -177,52 +199,85 @@ impl Guests {
         let resource = &instance.resource;
         let demand = self.host.demand(&resource.shape, &resource.shape_config);
         self.with(|state| state.taken.insert(resource.id.clone(), demand));
-        self.plug(region, instance, machine).await?;
+        let attachment = self.plug(region, instance, &machine).await;
+        let attachment = attachment.inspect_err(|error| {
+            tracing::error!(%error, instance = %resource.id, "a guest is without its network: trying again");
+        });
+        self.hold(region, &resource.id, machine, attachment.ok());
         Ok(true)
     }
 
-    /// Lets the guests of a subnet out, or no longer, at once.
-    pub fn set_outbound(&self, subnet: &Ocid, outbound: bool) {
-        self.network.set_outbound(subnet.as_str(), outbound);
+    /// Lets the guests of a subnet out, or no longer, at once. The caller has the turn.
+    pub fn set_outbound(&self, subnet: &str, outbound: bool) {
+        self.network.set_outbound(subnet, outbound);
     }
 
-    /// Plugs a machine into its network and watches it. One that cannot be plugged in is ended.
+    /// The turn to read what holds for subnets and to put it into force: one after the other, so that what was
+    /// read first is never in force last.
+    pub async fn outbound_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.outbound_turn.lock().await
+    }
+
+    /// Plugs a machine into its network.
     async fn plug(
         &self,
-        region: &Arc<Region>,
+        region: &Region,
         instance: &InstanceRecord,
+        machine: &Machine,
+    ) -> Result<Attachment> {
+        let ports = published_ports(instance);
+        let vnic = network::vnic_config(&region.db, &instance.vnic_id, &ports).await?;
+        let missing = || Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() };
+        let vnic = vnic.ok_or_else(missing)?;
+        let subnet = vnic.subnet.id.clone();
+        let attachment = self.network.attach(vnic, machine.nic_socket(0)).await?;
+        // The way out may have been closed since it was looked up.
+        network::enforce_outbound(region, &subnet).await?;
+        Ok(attachment)
+    }
+
+    /// Watches a machine from now on.
+    fn hold(
+        &self,
+        region: &Arc<Region>,
+        id: &Ocid,
         machine: Machine,
-    ) -> Result<()> {
-        let id = instance.resource.id.clone();
-        let attached = async {
-            let ports = published_ports(instance);
-            let vnic = network::vnic_config(&region.db, &instance.vnic_id, &ports).await?;
-            let missing = || Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() };
-            let vnic = vnic.ok_or_else(missing)?;
-            Ok(self.network.attach(vnic, machine.nic_socket(0)).await?)
-        };
-        let attachment = match attached.await {
-            Ok(attachment) => attachment,
-            Err(error) => {
-                machine.kill().await?;
-                self.with(|state| state.taken.remove(&id));
-                return Err(error);
-            }
-        };
+        attachment: Option<Attachment>,
+    ) {
         let watcher = tokio::spawn(watch(Arc::downgrade(region), id.clone(), machine.clone()));
         let guest = Guest { machine, attachment, watcher };
-        self.with(|state| state.running.insert(id, guest));
-        Ok(())
+        self.with(|state| state.running.insert(id.clone(), guest));
+    }
+
+    /// Plugs a guest in that was taken over without its network.
+    async fn plug_again(&self, region: &Region, id: &Ocid, machine: &Machine) -> Result<()> {
+        let same = |guest: &&mut Guest| guest.machine.pid() == machine.pid();
+        let is_unplugged = |guest: &&mut Guest| same(guest) && guest.attachment.is_none();
+        if self.with(|state| state.running.get_mut(id).filter(is_unplugged).is_none()) {
+            return Ok(());
+        }
+        let _lock = self.lock(id).await;
+        let Some(instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
+            return Ok(());
+        };
+        let attachment = self.plug(region, &instance, machine).await?;
+        self.with(|state| {
+            if let Some(guest) = state.running.get_mut(id).filter(is_unplugged) {
+                guest.attachment = Some(attachment);
+            }
+        });
+        tracing::info!(instance = %id, "the guest has its network again");
+        self.settle(region, id, &[InstanceState::Running]).await
     }
 
     /// Ends the guest of an instance: by its power button, and by force when `grace` is over (at
-    /// once without one). Returns when its process is gone. The caller holds the instance's lock.
+    /// once without one). Returns when its process is gone, and how it went. The caller holds the instance's lock.
     pub async fn stop(
         &self,
         region: &Arc<Region>,
         instance: &InstanceRecord,
         grace: Option<Duration>,
-    ) -> Result<()> {
+    ) -> Result<PowerOff> {
         let id = &instance.resource.id;
         // Out of the map first: from here on its end is no surprise to the watcher. Held until it
         // has ended: a guest that shuts down still has its network.
@@ -233,13 +288,13 @@ impl Guests {
             let directory = machine_directory(&region.paths, instance);
             let Some(machine) = self.hypervisor.adopt(&directory).await? else {
                 self.with(|state| state.taken.remove(id));
-                return Ok(());
+                return Ok(PowerOff::Obeyed);
             };
             machine
         };
-        power_off(id, &machine, grace).await?;
+        let end = power_off(id, &machine, grace).await?;
         self.with(|state| state.taken.remove(id));
-        Ok(())
+        Ok(end)
     }
 
     /// The machine of a running guest.
@@ -248,7 +303,8 @@ impl Guests {
     }
 
     /// Writes down whether the guest of an instance runs, and where its ports are reached, if the
-    /// instance is in one of the states `from`. The caller holds the instance's lock.
+    /// instance is in one of the states `from`. The caller holds the instance's lock. Fails rather than take a
+    /// guest for ended whose process might be there.
     pub async fn settle(&self, region: &Region, id: &Ocid, from: &[InstanceState]) -> Result<()> {
         loop {
             let Some(mut instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
@@ -258,6 +314,9 @@ impl Guests {
                 return Ok(());
             }
             let runs = self.machine(id).is_some();
+            if !runs {
+                self.is_gone(region, &instance)?;
+            }
             let before = instance.value.clone();
             instance.value.resource.lifecycle_state =
                 if runs { InstanceState::Running } else { InstanceState::Stopped };
@@ -272,11 +331,21 @@ impl Guests {
         }
     }
 
+    /// Refuses to take a guest for ended that nobody has a hold of and whose process is there.
+    fn is_gone(&self, region: &Region, instance: &InstanceRecord) -> Result<()> {
+        let directory = machine_directory(&region.paths, instance);
+        if self.hypervisor.is_running(&instance.directory, &directory)? {
+            return Err(Error::GuestLost { instance: instance.resource.id.to_string() });
+        }
+        Ok(())
+    }
+
     /// Writes into the instance's system tags where its ports are reached.
     fn describe(&self, instance: &mut InstanceRecord) {
         let ports = self.with(|state| {
             let guest = state.running.get(&instance.resource.id);
-            guest.map_or_else(Vec::new, |guest| guest.attachment.public_ports())
+            let attachment = guest.and_then(|guest| guest.attachment.as_ref());
+            attachment.map_or_else(Vec::new, Attachment::public_ports)
         });
         let tags = instance.resource.system_tags.entry(SYSTEM_TAGS.to_owned()).or_default();
         tags.retain(|key, _| !key.starts_with("publicPort"));
@@ -308,14 +377,15 @@ impl Guests {
     }
 }
 
-async fn power_off(id: &Ocid, machine: &Machine, grace: Option<Duration>) -> Result<()> {
+async fn power_off(id: &Ocid, machine: &Machine, grace: Option<Duration>) -> Result<PowerOff> {
     if let Some(grace) = grace {
         if shut_down(machine, grace).await {
-            return Ok(());
+            return Ok(PowerOff::Obeyed);
         }
         tracing::warn!(instance = %id, "the guest did not shut down in time: power cut");
     }
-    Ok(machine.kill().await?)
+    machine.kill().await?;
+    Ok(PowerOff::Cut)
 }
 
 /// Presses a machine's power button until it is off, for at most `grace`; whether it is off then.
@@ -405,6 +475,11 @@ async fn watch(region: Weak<Region>, id: Ocid, machine: Machine) {
                 if matches!(machine.guest_status().await, Ok(GuestStatus::IoError)) {
                     tracing::warn!(instance = %id, "the guest waits for its disk: trying again");
                     let _ = machine.resume().await;
+                }
+                if let Some(region) = region.upgrade()
+                    && let Err(error) = region.guests.plug_again(&region, &id, &machine).await
+                {
+                    tracing::debug!(%error, instance = %id, "the guest is still without its network");
                 }
             }
         }

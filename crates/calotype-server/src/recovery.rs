@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use calotype_api::instances::{InstanceState, RecoveryAction};
+use calotype_api::ocid::Ocid;
 
 use crate::db::{Query, Versioned};
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ pub(crate) async fn adopt_guests(region: &Arc<Region>) -> Result<()> {
             Ok(true) => {
                 tracing::info!(instance = %id, "guest taken over");
                 // Its ports may be others than before.
-                region.guests.settle(region, id, &[InstanceState::Running]).await?;
+                settle(region, id).await;
             }
             Ok(false) => {}
             Err(error) => tracing::error!(%error, instance = %id, "cannot take a guest over"),
@@ -82,9 +83,16 @@ pub(crate) async fn restore_guests(region: &Arc<Region>) -> Result<()> {
                 tracing::error!(%error, instance = %id, "cannot start the guest again");
             }
         }
-        region.guests.settle(region, id, &[InstanceState::Running]).await?;
+        settle(region, id).await;
     }
     Ok(())
+}
+
+/// Writes down whether a guest runs. What cannot be said of one stays as it was.
+async fn settle(region: &Region, id: &Ocid) {
+    if let Err(error) = region.guests.settle(region, id, &[InstanceState::Running]).await {
+        tracing::error!(%error, instance = %id, "cannot say whether the guest runs");
+    }
 }
 
 async fn alive(region: &Region) -> Result<Vec<Versioned<InstanceRecord>>> {

@@ -183,6 +183,14 @@ impl Hypervisor {
         Ok(Some(machine))
     }
 
+    /// Whether a QEMU of this machine is there, whatever state it is in and whatever else of it can be read.
+    ///
+    /// # Errors
+    /// When that cannot be found out, which means neither.
+    pub fn is_running(&self, name: &str, directory: &Path) -> Result<bool> {
+        Ok(find(name, &Layout::new(directory))?.is_some())
+    }
+
     /// A [`BlockServer`] whose socket this hypervisor's QEMU processes, and nobody else, can reach.
     /// Their user must be able to reach the directory of the socket.
     pub fn serve_blocks(&self, socket: &Path, resolve: Arc<ResolveDisk>) -> Result<BlockServer> {

@@ -117,7 +117,8 @@ pub async fn update_private_ip(context: Context, request: Request) -> Result<Rep
     ])?;
     let label = &mut vnic.value.private_label;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &label.defined_tags, freeform, defined).await?;
+    tags::on_update(&context, (&label.freeform_tags, &label.defined_tags), freeform, defined)
+        .await?;
     relabel(label, details.display_name, details.defined_tags, details.freeform_tags);
     let batch = match details.hostname_label {
         Some(name) => rename_host(&context, &mut vnic.value, &name, "hostnameLabel").await?,
@@ -140,7 +141,8 @@ pub async fn update_public_ip(context: Context, request: Request) -> Result<Repl
     refuse_given(&[("privateIpId", moved)])?;
     let label = &mut vnic.value.public_label;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &label.defined_tags, freeform, defined).await?;
+    tags::on_update(&context, (&label.freeform_tags, &label.defined_tags), freeform, defined)
+        .await?;
     relabel(label, details.display_name, details.defined_tags, details.freeform_tags);
     let address = public_ip(&vnic).ok_or_else(ApiError::internal)?;
     crate::app::replace(&context, vnic, |_| Reply::ok(&address)).await

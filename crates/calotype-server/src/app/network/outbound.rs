@@ -39,8 +39,7 @@ pub(super) async fn of(db: &Db, subnet: &SubnetRecord) -> Result<bool, db::Error
         return Ok(said);
     }
     let table = db.get::<PartRecord<Routes>>(resource.route_table_id.as_str()).await?;
-    // A subnet of before there were tables.
-    let Some(table) = table else { return Ok(true) };
+    let Some(table) = table else { return Ok(false) };
     for rule in &table.resource.content.route_rules {
         if rule.destination.as_deref() == Some(ANYWHERE) {
             let gateway = db.get::<PartRecord<Gateway>>(rule.network_entity_id.as_str()).await?;
@@ -52,10 +51,20 @@ pub(super) async fn of(db: &Db, subnet: &SubnetRecord) -> Result<bool, db::Error
 
 /// Puts into force what was changed in a VCN.
 pub(super) async fn changed(region: &Region, vcn: &Ocid) -> Result<(), db::Error> {
+    let _turn = region.guests.outbound_turn().await;
     let query = Query::new().parent(vcn.as_str());
     for subnet in region.db.list_all::<SubnetRecord>(query).await? {
         let outbound = of(&region.db, &subnet).await?;
-        region.guests.set_outbound(&subnet.resource.id, outbound);
+        region.guests.set_outbound(subnet.resource.id.as_str(), outbound);
+    }
+    Ok(())
+}
+
+/// Puts into force what holds for a subnet now.
+pub async fn enforce_outbound(region: &Region, subnet_id: &str) -> Result<(), db::Error> {
+    let _turn = region.guests.outbound_turn().await;
+    if let Some(subnet) = region.db.get::<SubnetRecord>(subnet_id).await? {
+        region.guests.set_outbound(subnet_id, of(&region.db, &subnet).await?);
     }
     Ok(())
 }

@@ -181,7 +181,8 @@ pub async fn update_part<C: Changeable>(
     let before = resource.content.gateways();
     let changes = details.apply(&mut resource.content);
     let (freeform, defined) = (changes.freeform_tags.as_ref(), changes.defined_tags.as_ref());
-    tags::on_update(&context, &resource.defined_tags, freeform, defined).await?;
+    tags::on_update(&context, (&resource.freeform_tags, &resource.defined_tags), freeform, defined)
+        .await?;
     resource.content.complete()?;
     if let Some(name) = changes.display_name {
         resource.display_name = name.into();

@@ -4,6 +4,7 @@ use calotype_api::error::ApiError;
 use calotype_api::networks::{CreateSubnetDetails, NetworkState, Subnet, UpdateSubnetDetails};
 use calotype_api::ocid::Ocid;
 use calotype_api::tags::{DefinedTags, FreeformTags};
+use calotype_api::vcn_parts::{DhcpSettings, Routes, SecurityRules};
 use jiff::Timestamp;
 
 use super::cidr::Cidr;
@@ -38,6 +39,7 @@ pub async fn create_subnet(context: Context, request: Request) -> Result<Reply, 
             found.ok_or_else(|| ApiError::related_resource_not_found("VCN", &details.vcn_id))?;
         let id = context.region.new_id("subnet");
         let subnet = Versioned::first(new(id, &mut vcn, details.clone(), context.now)?);
+        check_parts(&subnet.resource)?;
         let reply = Reply::ok(&subnet.resource)?.etag(subnet.etag());
         let (db, used) = (&context.region.db, subnet.used());
         let batch = uses::change(db, &vcn, &subnet.resource.id, &[], &used, context.now).await?;
@@ -168,6 +170,13 @@ fn check_lists(ids: Option<&[Ocid]>) -> Result<(), ApiError> {
     Err(ApiError::invalid_parameter("securityListIds", rule))
 }
 
+/// Refuses parts of the VCN that are of another kind than they are used as.
+fn check_parts(subnet: &Subnet) -> Result<(), ApiError> {
+    uses::must_be::<Routes>(&subnet.route_table_id)?;
+    subnet.dhcp_options_id.iter().try_for_each(uses::must_be::<DhcpSettings>)?;
+    subnet.security_list_ids.iter().flatten().try_for_each(uses::must_be::<SecurityRules>)
+}
+
 /// `GetSubnet`.
 pub async fn get_subnet(context: Context, request: Request) -> Result<Reply, ApiError> {
     let id = request.path("subnetId")?;
@@ -199,9 +208,16 @@ pub async fn update_subnet(context: Context, request: Request) -> Result<Reply, 
     let vcn: Versioned<VcnRecord> =
         crate::app::load(&context, &subnet.resource.vcn_id.clone()).await?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &subnet.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&subnet.resource.freeform_tags, &subnet.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     let before = subnet.used();
     change(&mut subnet.value.resource, details)?;
+    check_parts(&subnet.resource)?;
     let (db, id) = (&context.region.db, subnet.resource.id.clone());
     let batch = uses::change(db, &vcn, &id, &before, &subnet.used(), context.now).await?;
     let reply = Reply::ok(&subnet.resource)?.etag(subnet.next_etag());

@@ -6,7 +6,7 @@ use calotype_api::vcn_parts::{DhcpSettings, Gateway, Group, Routes, SecurityRule
 use jiff::Timestamp;
 
 use super::parts::{Content, PartRecord};
-use super::records::{VcnRecord, sibling};
+use super::records::VcnRecord;
 use crate::app::claims::Claim;
 use crate::db::{Batch, Db, Document, Error, ErrorKind, Query};
 
@@ -60,7 +60,22 @@ pub(super) fn name(target: &Ocid, user: &Ocid) -> String {
 }
 
 fn is_default(vcn: &VcnRecord, id: &Ocid) -> bool {
-    sibling(&vcn.resource.id, id.resource_type()).as_ref() == Some(id)
+    let network = &vcn.resource;
+    [
+        &network.default_route_table_id,
+        &network.default_security_list_id,
+        &network.default_dhcp_options_id,
+    ]
+    .into_iter()
+    .any(|default| default.as_ref() == Some(id))
+}
+
+/// Refuses an id of anything but such a part, in words of a part that is not there.
+pub(super) fn must_be<C: Content>(id: &Ocid) -> Result<(), ApiError> {
+    if id.resource_type() == C::KIND {
+        return Ok(());
+    }
+    Err(ApiError::related_resource_not_found(C::NAME, id))
 }
 
 /// Requires that the part is there when the batch is written.

@@ -145,7 +145,8 @@ pub async fn update_vcn(context: Context, request: Request) -> Result<Reply, Api
     request.check_etag(&vcn.etag())?;
     let resource = &mut vcn.value.resource;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &resource.defined_tags, freeform, defined).await?;
+    tags::on_update(&context, (&resource.freeform_tags, &resource.defined_tags), freeform, defined)
+        .await?;
     if let Some(name) = details.display_name {
         resource.display_name = name.into();
     }

@@ -36,7 +36,13 @@ pub async fn update_vnic(context: Context, request: Request) -> Result<Reply, Ap
     }
     request.check_etag(&vnic.etag())?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &vnic.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&vnic.resource.freeform_tags, &vnic.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     let mut batch = Batch::new();
     if let Some(groups) = details.nsg_ids {
         batch = batch.and(regroup(&context, &mut vnic.value, groups).await?);

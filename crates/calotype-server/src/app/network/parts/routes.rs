@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use calotype_api::error::ApiError;
 use calotype_api::ocid::Ocid;
 use calotype_api::vcn_parts::{
-    AddressType, CreateRouteTableDetails, RouteRule, RouteType, Routes, UpdateRouteTableDetails,
+    AddressType, CreateRouteTableDetails, Gateway, RouteRule, RouteType, Routes,
+    UpdateRouteTableDetails,
 };
 
 use super::security::{check_description, check_destination};
 use super::{Changeable, Content};
+use crate::app::network::uses;
 
 /// Rules of a table.
 const RULES_MAX: usize = 200;
@@ -67,6 +69,7 @@ fn complete(field: &str, rule: &mut RouteRule) -> Result<(), ApiError> {
         (None, None) => return Err(ApiError::missing_parameter(&format!("{field}.destination"))),
     };
     check_destination(&format!("{field}.destination"), kind, &destination)?;
+    uses::must_be::<Gateway>(&rule.network_entity_id)?;
     check_description(field, rule.description.as_deref())?;
     rule.destination = Some(destination);
     Ok(())
