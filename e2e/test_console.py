@@ -184,6 +184,34 @@ def test_a_key_that_is_not_rsa_is_refused(region, guest, keys):
     assert "publicKey" in refused.value.message
 
 
+def test_strangers_who_hold_connections_take_nothing_from_who_is_in(region, keys, connection):
+    def strangers():
+        for _ in range(100):
+            stranger = socket.create_connection(("127.0.0.1", region.service_port), timeout=30)
+            stranger.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+            yield stranger
+
+    with terminal(connection, keys) as console, contextlib.ExitStack() as held:
+        console.wake("shell:")
+        opened = [held.enter_context(stranger) for stranger in strangers()]
+        # Those for whom there is no place are cut off at once, and do not wait for their time.
+        refused = [stranger for stranger in opened if is_cut_off(stranger)]
+        assert 60 <= len(refused) < 100
+        console.type("echo still-$((40 + 2))\n")
+        console.shows("still-42")
+        assert region.compute.list_shapes(region.tenancy).status == 200
+    with terminal(connection, keys) as console:
+        console.wake("shell:")
+
+
+def is_cut_off(stranger):
+    """Whether the service ends a connection instead of saying who it is and how it exchanges keys."""
+    stranger.settimeout(30)
+    with contextlib.suppress(ConnectionError):
+        return stranger.recv(8) == b""
+    return True
+
+
 def test_a_deleted_connection_ends_its_sessions(region, keys, connection):
     with terminal(connection, keys) as one:
         one.type("\n")

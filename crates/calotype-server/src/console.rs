@@ -13,7 +13,8 @@
 //! * The key of the connection is the only way in; no password, no other key, no other instance.
 //! * Several sessions may be on one console: all see what it shows, and what each types goes to it.
 //! * A session ends with its connection when that is deleted, after 24 hours, and with the service.
-//! * Strangers get little: few connections, little time to show a key, small windows.
+//! * Strangers get little: few connections, little time to show a key, small windows. However many they are, they take no
+//!   place from those who have shown theirs.
 
 use std::net::Shutdown;
 use std::sync::{Arc, Weak};
@@ -23,14 +24,14 @@ use russh::keys::{HashAlg, PrivateKey};
 use russh::server::Config;
 use russh::{Disconnect, MethodKind, MethodSet};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{sleep, timeout};
 
 use self::jump::Jump;
 use self::limits::{
-    AUTHENTICATION_TIME_MAX, CONNECTIONS_MAX, DELETIONS_KEPT, FAREWELL_TIME_MAX,
-    KEEPALIVE_INTERVAL, KEEPALIVES_MAX, PACKET_BYTES_MAX, PACKETS_QUEUED_MAX, REJECTION_TIME,
-    SESSION_TIME_MAX, WINDOW_BYTES,
+    AUTHENTICATION_TIME_MAX, DELETIONS_KEPT, FAREWELL_TIME_MAX, KEEPALIVE_INTERVAL, KEEPALIVES_MAX,
+    PACKET_BYTES_MAX, PACKETS_QUEUED_MAX, REJECTION_TIME, SESSION_TIME_MAX, SESSIONS_MAX,
+    STRANGERS_MAX, WINDOW_BYTES,
 };
 use crate::config::Paths;
 use crate::error::Result;
@@ -46,7 +47,8 @@ mod serial;
 /// The consoles of a region.
 pub struct Consoles {
     host_key: PrivateKey,
-    places: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
     deleted: broadcast::Sender<Ocid>,
 }
 
@@ -55,7 +57,8 @@ impl Consoles {
     pub fn open(paths: &Paths) -> Result<Self> {
         Ok(Self {
             host_key: host_key::load_or_create(paths)?,
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             deleted: broadcast::Sender::new(DELETIONS_KEPT),
         })
     }
@@ -79,9 +82,6 @@ impl Consoles {
         stream: TcpStream,
         stopping: impl Future<Output = ()>,
     ) {
-        let Ok(_place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return tracing::warn!("too many SSH connections: one is refused");
-        };
         let result = tokio::select! {
             result = self.session(Arc::downgrade(region), stream) => result,
             () = stopping => return,
@@ -105,6 +105,7 @@ impl Consoles {
         let (shown, mut entered) = watch::channel(None);
         let config = Arc::new(self.config());
         let jump = Jump::new(region, Arc::clone(&config), shown);
+        let stranger = place(&self.strangers)?;
         let begun = async {
             let session = russh::server::run_stream(config, stream, jump).await?;
             // An error means that the client is gone; that is seen below.
@@ -115,14 +116,15 @@ impl Consoles {
             return Err(russh::Error::ConnectionTimeout);
         };
         let (mut session, Some(connection)) = begun? else { return Ok(()) };
+        let _place = place(&self.sessions)?;
+        drop(stranger);
         tracing::info!(%connection, "a console session begins");
         let why = tokio::select! {
             ended = &mut session => {
                 tracing::info!(%connection, "a console session ended");
                 return ended;
             }
-            () = sleep(SESSION_TIME_MAX) => "the session ends after 24 hours",
-            () = is_deleted(deleted, &connection) => "the console connection was deleted",
+            why = must_end(deleted, &connection) => why,
         };
         tracing::info!(%connection, why, "a console session is ended");
         let farewell = async {
@@ -156,6 +158,14 @@ impl Consoles {
     }
 }
 
+/// A place among clients of one kind; whoever finds none is cut off, so that all others go on.
+fn place(places: &Arc<Semaphore>) -> std::result::Result<OwnedSemaphorePermit, russh::Error> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| {
+        tracing::warn!("too many SSH connections: one is refused");
+        russh::Error::Disconnect
+    })
+}
+
 /// Shuts the socket down: whatever task still has it finds it at its end.
 struct CutOnDrop(std::net::TcpStream);
 
@@ -166,8 +176,54 @@ impl Drop for CutOnDrop {
     }
 }
 
+/// Resolves when a session must end, and says why.
+async fn must_end(deleted: broadcast::Receiver<Ocid>, connection: &Ocid) -> &'static str {
+    tokio::select! {
+        () = sleep(SESSION_TIME_MAX) => "the session ends after 24 hours",
+        () = is_deleted(deleted, connection) => "the console connection was deleted",
+    }
+}
+
 /// Resolves when the connection is deleted. One that might have been missed counts as this one: who may
 /// still connect does so again.
 async fn is_deleted(mut deleted: broadcast::Receiver<Ocid>, connection: &Ocid) {
     while deleted.recv().await.is_ok_and(|id| id != *connection) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn connection(number: u8) -> Ocid {
+        format!(
+            "ocid1.instanceconsoleconnection.oc99.home-1.{}",
+            "a".repeat(59) + &number.to_string()
+        )
+        .parse()
+        .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_after_a_day() {
+        let (_deletions, deleted) = broadcast::channel(DELETIONS_KEPT);
+        let begin = Instant::now();
+        assert_eq!(must_end(deleted, &connection(2)).await, "the session ends after 24 hours");
+        assert_eq!(begin.elapsed().as_secs(), 24 * 60 * 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_with_its_own_connection() {
+        let (deletions, deleted) = broadcast::channel(DELETIONS_KEPT);
+        let (own, other) = (connection(2), connection(3));
+        deletions.send(other).unwrap();
+        deletions.send(own.clone()).unwrap();
+        let begin = Instant::now();
+        assert_eq!(must_end(deleted, &own).await, "the console connection was deleted");
+        assert_eq!(begin.elapsed().as_secs(), 0);
+        let deleted = deletions.subscribe();
+        deletions.send(connection(3)).unwrap();
+        assert_eq!(must_end(deleted, &own).await, "the session ends after 24 hours");
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// Clients served at once.
-pub(super) const CONNECTIONS_MAX: usize = 64;
+/// Clients at once that have shown no key yet.
+pub(super) const STRANGERS_MAX: usize = 32;
+
+/// Sessions at once.
+pub(super) const SESSIONS_MAX: usize = 64;
 
 /// Time to exchange keys and to show the right one.
 pub(super) const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(30);
