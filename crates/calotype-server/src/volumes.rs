@@ -38,10 +38,12 @@ pub(crate) fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str)
         .map_err(|source| Error::io("make the directory", &directory, source))?;
     let file = directory.join(name);
     if file.exists() {
-        return Ok(());
+        // Whoever made it may have been killed before its name was durable.
+        files::sync_directory(&directory)?;
+    } else {
+        let bytes = qcow2::create_layer(volume.size_bytes)?;
+        files::write_private(&file, &bytes)?;
     }
-    let bytes = qcow2::create_layer(volume.size_bytes)?;
-    files::write_private(&file, &bytes)?;
     files::sync_directory(&paths.volumes())
 }
 

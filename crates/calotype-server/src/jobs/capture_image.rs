@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use calotype_api::ErrorCode;
 use calotype_api::error::ApiError;
-use calotype_api::images::ImageState;
 use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
@@ -37,10 +36,11 @@ use super::records::{image, instance, volume_of};
 use super::{
     Deadline, Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, guest, resource, seed,
 };
+use crate::app::images::lifecycle;
 use crate::config::CaptureConfig;
 use crate::db::{Batch, Versioned};
 use crate::error::Error;
-use crate::guests;
+use crate::guests::{self, PowerOff};
 use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
 use crate::region::Region;
 use crate::volumes;
@@ -178,9 +178,15 @@ async fn shut_down(context: &mut Context) -> Result<(), StepError> {
     let _lock = region.guests.lock(&context.state.instance_id).await;
     // Of a stopped instance too: a disk is sealed only when nothing can be writing to it.
     let was_running = context.state.way != Way::Stopped;
-    guest::stop(&region, &instance, was_running.then_some(grace)).await?;
+    let end = guest::stop(&region, &instance, was_running.then_some(grace)).await?;
     if was_running {
-        context.log("guest shut down");
+        context.log(match end {
+            PowerOff::Obeyed => "guest shut down".to_owned(),
+            PowerOff::Cut => format!(
+                "guest did not shut down within {} s: its power was cut, so its filesystems are as after a power failure",
+                grace.as_secs()
+            ),
+        });
     }
     Ok(())
 }
@@ -233,8 +239,8 @@ async fn lay(
     Ok(())
 }
 
-/// The name after the highest in use; names are never used twice, because a file of a capture that
-/// failed may still be there.
+/// The name after the highest in the chain. A file of that name is one that a capture which failed had laid and
+/// no guest has run on: as empty as a new one.
 fn next_layer(layers: &[String]) -> String {
     let number =
         |name: &String| name.strip_prefix("overlay-")?.strip_suffix(".qcow2")?.parse::<u64>().ok();
@@ -356,14 +362,14 @@ async fn publish(context: &mut Context) -> Result<(), StepError> {
     let mut image = image(&region, &context.state.image_id).await?;
     let instance = instance(&region, &context.state.instance_id).await?;
     let schema = commit::publish(&region, &mut image.value).await?;
-    context.write(schema.and(unlocked(instance, &image)));
+    let batch = schema.replace(&image);
+    context.write(unlocked(instance, &image.resource.id, batch));
     Ok(())
 }
 
-/// The image, and the instance free for another capture.
-fn unlocked(mut instance: Versioned<InstanceRecord>, image: &Versioned<ImageRecord>) -> Batch {
-    let batch = Batch::new().replace(image);
-    if instance.capturing.as_ref() != Some(&image.resource.id) {
+/// Adds to `batch` that the instance is free for another capture.
+fn unlocked(mut instance: Versioned<InstanceRecord>, image: &Ocid, batch: Batch) -> Batch {
+    if instance.capturing.as_ref() != Some(image) {
         return batch;
     }
     instance.value.capturing = None;
@@ -385,8 +391,8 @@ async fn unlock(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut image = image(&region, &context.state.image_id).await?;
     let instance = instance(&region, &context.state.instance_id).await?;
-    image.value.resource.lifecycle_state = ImageState::Deleted;
-    context.write(unlocked(instance, &image));
+    let batch = lifecycle::never_was(&region.db, &mut image, Timestamp::now()).await?;
+    context.write(unlocked(instance, &image.resource.id, batch));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::follow::follow;
 use super::records::image;
 use super::{StepContext, StepError, Workflow};
 use crate::app::capabilities::born;
-use crate::app::images::agenda;
+use crate::app::images::lifecycle;
 use crate::db::Batch;
 use crate::error::{Error, Result};
 use crate::records::ImageRecord;
@@ -146,8 +146,8 @@ where
     W: Workflow<Environment = Arc<Region>>,
 {
     let mut image = image(&context.environment, &id).await?;
-    image.value.resource.lifecycle_state = ImageState::Deleted;
-    let forgotten = agenda::forget_failed(&image, Timestamp::now());
-    context.write(Batch::new().replace(&image).insert(&forgotten));
+    let db = &context.environment.db;
+    let batch = lifecycle::never_was(db, &mut image, Timestamp::now()).await?;
+    context.write(batch);
     Ok(())
 }

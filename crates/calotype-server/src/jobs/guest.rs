@@ -9,6 +9,7 @@ use calotype_vm::ErrorKind;
 
 use super::StepError;
 use crate::error::Error;
+use crate::guests::PowerOff;
 use crate::records::InstanceRecord;
 use crate::region::Region;
 
@@ -27,12 +28,12 @@ pub(super) async fn start(region: &Arc<Region>, id: &Ocid) -> Result<(), StepErr
     })
 }
 
-/// Ends the guest of an instance, if there is one.
+/// Ends the guest of an instance, if there is one; says how it went.
 pub(super) async fn stop(
     region: &Arc<Region>,
     instance: &InstanceRecord,
     grace: Option<Duration>,
-) -> Result<(), StepError> {
+) -> Result<PowerOff, StepError> {
     let stopped = region.guests.stop(region, instance, grace).await;
     stopped.map_err(|error| StepError::retry("The guest could not be stopped", &error))
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
-use calotype_confined::{ConfinedDisk, Expected};
+use calotype_confined::{ConfinedDisk, Expected, Opened};
 use calotype_disk::{Disk, FormatName, Packing, Padded, SECTOR_BYTES, Source};
 use calotype_store::ManifestId;
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,9 @@ impl Workflow for ImportImage {
     ];
 }
 
+/// How often what was read is written down when others write the image meanwhile.
+const WRITE_ATTEMPTS_MAX: u32 = 16;
+
 type Context = StepContext<ImportImage>;
 
 async fn read(context: &mut Context) -> Result<(), StepError> {
@@ -134,27 +137,51 @@ async fn read(context: &mut Context) -> Result<(), StepError> {
         let empty = "The file cannot be imported: its disk has no bytes";
         return Err(StepError::Fail(ApiError::new(ErrorCode::InvalidParameter, empty)));
     }
-    let mut image = image(&region, &context.state.image_id).await?;
+    // Before anything is copied: what the archive says may be refused.
+    let mut described = image(&region, &context.state.image_id).await?;
     if let Some(metadata) = &opened.metadata {
-        archive::describe(&mut image.value, metadata)?;
+        archive::describe(&mut described.value, metadata)?;
     }
     context.log(format!("{} disk of {} bytes", opened.format, opened.size_bytes));
     if opened.format == FormatName::Raw
         && let Some(here) = here
         && let Some((manifest, _kept)) = same_disk(&region, &here, opened.size_bytes)
     {
-        image.value.manifest = Some(manifest);
-        image.value.size_bytes = opened.size_bytes;
         context.log(format!("{manifest} is the object's own: nothing to copy"));
-        return context.save(Batch::new().replace(&image)).await;
+        return write_down(context, &opened, manifest, opened.size_bytes).await;
     }
     let disk: Arc<dyn Disk> = Arc::new(Padded::to_sectors(disk));
     let committed = commit(context, move || Ok(disk), None).await?;
-    image.value.manifest = Some(committed.manifest);
-    image.value.size_bytes = committed.size_bytes;
     context.log(commit::summary(&committed));
     // The image is a root of collection before the commit stops protecting what it wrote.
-    context.save(Batch::new().replace(&image)).await
+    write_down(context, &opened, committed.manifest, committed.size_bytes).await
+}
+
+/// Writes the disk into the image, as that is by now: people may have changed it while it was read.
+async fn write_down(
+    context: &mut Context,
+    opened: &Opened,
+    manifest: ManifestId,
+    size_bytes: u64,
+) -> Result<(), StepError> {
+    let region = Arc::clone(&context.environment);
+    let mut attempt = 1;
+    loop {
+        let mut image = image(&region, &context.state.image_id).await?;
+        if let Some(metadata) = &opened.metadata {
+            archive::describe(&mut image.value, metadata)?;
+        }
+        image.value.manifest = Some(manifest);
+        image.value.size_bytes = size_bytes;
+        match context.save(Batch::new().replace(&image)).await {
+            Err(StepError::Retry(error))
+                if error.code == ErrorCode::Conflict && attempt < WRITE_ATTEMPTS_MAX =>
+            {
+                attempt += 1;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The bytes of what is imported; and, if it is an object of this region, that.

@@ -103,7 +103,7 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let instance = load(context).await?;
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    guest::stop(&region, &instance, None).await
+    guest::stop(&region, &instance, None).await.map(drop)
 }
 
 async fn publish(context: &mut Context) -> Result<(), StepError> {

@@ -138,7 +138,7 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
     let soft = Duration::from_secs(context.state.soft_stop_seconds);
     let grace = context.state.action.is_soft().then_some(soft);
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    guest::stop(&region, &instance, grace).await
+    guest::stop(&region, &instance, grace).await.map(drop)
 }
 
 async fn start(context: &mut Context) -> Result<(), StepError> {

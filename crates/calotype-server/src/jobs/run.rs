@@ -168,8 +168,9 @@ impl<W: Workflow> Run<W> {
         let name = W::STEPS[index].name;
         tracing::warn!(step = name, %failure, "the job has failed and is undone");
         context.log(format!("{name}: failed: {}", failure.message));
-        // What a step that failed wanted written is not true.
+        // What a step that failed wanted written is not true, nor what it had not stored.
         context.written_with = Batch::new();
+        context.state = self.state.clone();
         self.request.value.error(&failure, Timestamp::now());
         let phase = Phase::Undoing { left: index + 1, failure };
         self.advance_surely(Some(&mut context), Next::Phase(phase)).await

@@ -141,8 +141,11 @@ impl<W: Workflow> StepContext<W> {
     /// Stores the state now, and `batch` with it, or neither: what undoing must know is stored
     /// before it is done.
     pub async fn save(&mut self, batch: Batch) -> Result<(), StepError> {
-        self.job.value.state = encode(&self.state)?;
-        self.db.apply(batch.replace(&self.job)).await?;
+        let stored = std::mem::replace(&mut self.job.value.state, encode(&self.state)?);
+        if let Err(error) = self.db.apply(batch.replace(&self.job)).await {
+            self.job.value.state = stored;
+            return Err(error.into());
+        }
         self.job.version += 1;
         Ok(())
     }

@@ -76,7 +76,7 @@ async fn stop(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let instance = instance(&region, &context.state.instance_id).await?;
     let _lock = region.guests.lock(&context.state.instance_id).await;
-    guest::stop(&region, &instance, None).await
+    guest::stop(&region, &instance, None).await.map(drop)
 }
 
 async fn finish(context: &mut Context) -> Result<(), StepError> {

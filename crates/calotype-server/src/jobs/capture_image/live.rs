@@ -37,6 +37,12 @@ pub(super) async fn seal(context: &mut Context, consistency: Consistency) -> Res
     let instance = instance(&region, &id).await?;
     let mut volume = volume_of(&region, &instance).await?;
     let machine = machine(context, &instance).await?;
+    if machine.is_none() && consistency == Consistency::Quiesced {
+        return Err(StepError::Fail(ApiError::new(
+            ErrorCode::IncorrectState,
+            "The instance's guest has ended before its filesystems could be frozen: start it, or capture it STOPPED",
+        )));
+    }
     let top_now = match &machine {
         Some(machine) => Some(machine.top_layer().await.map_err(|error| failed(&error))?),
         None => None,
