@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::images::{LaunchMode, LaunchOptions, NetworkType, VolumeType};
 use crate::ocid::Ocid;
+use crate::platform_config::{PlatformConfig, UpdateInstancePlatformConfig};
 use crate::shapes::{BaselineOcpuUtilization, ResourceManagement};
 use crate::sources::{InstanceSourceDetails, UpdateInstanceSourceDetails};
 use crate::tags::{DefinedTags, FreeformTags};
@@ -49,7 +50,7 @@ pub struct Instance {
     pub lifecycle_state: InstanceState,
     pub metadata: BTreeMap<String, String>,
     pub placement_constraint_details: Option<Value>,
-    pub platform_config: Option<Value>,
+    pub platform_config: Option<PlatformConfig>,
     pub preemptible_instance_config: Option<Value>,
     pub region: String,
     pub security_attributes: Option<DefinedTags>,
@@ -116,7 +117,7 @@ pub struct InstanceAgentConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstanceAgentPluginConfigDetails {
     pub desired_state: PluginState,
-    pub name: String,
+    pub name: Text<1, 255>,
 }
 
 /// Body of LaunchInstance.
@@ -152,7 +153,7 @@ pub struct LaunchInstanceDetails {
     pub licensing_configs: Option<Vec<Value>>,
     pub metadata: Option<BTreeMap<String, String>>,
     pub placement_constraint_details: Option<Value>,
-    pub platform_config: Option<Value>,
+    pub platform_config: Option<PlatformConfig>,
     pub preemptible_instance_config: Option<Value>,
     pub security_attributes: Option<DefinedTags>,
     pub shape: Option<String>,
@@ -246,7 +247,7 @@ pub struct UpdateInstanceDetails {
     pub launch_options: Option<UpdateLaunchOptions>,
     pub licensing_configs: Option<Vec<Value>>,
     pub metadata: Option<BTreeMap<String, String>>,
-    pub platform_config: Option<Value>,
+    pub platform_config: Option<UpdateInstancePlatformConfig>,
     pub security_attributes: Option<DefinedTags>,
     pub shape: Option<String>,
     pub shape_config: Option<UpdateInstanceShapeConfigDetails>,

@@ -25,6 +25,7 @@ pub mod instances;
 pub mod networks;
 pub mod objects;
 pub mod ocid;
+pub mod platform_config;
 pub mod preauthenticated_requests;
 pub mod shape_compatibility;
 pub mod shapes;

@@ -59,8 +59,12 @@ pub(super) fn vpus_per_gb(field: &str, asked: Option<u64>) -> Result<u64, ApiErr
 /// Refuses a volume that an instance has, or that is not whole.
 pub(super) fn is_free(volume: &BootVolumeRecord) -> Result<(), ApiError> {
     let resource = &volume.resource;
-    if resource.lifecycle_state == BootVolumeState::Available && volume.instance_id.is_none() {
-        return Ok(());
+    match resource.lifecycle_state {
+        BootVolumeState::Available if volume.instance_id.is_none() => return Ok(()),
+        BootVolumeState::Terminating | BootVolumeState::Terminated => {
+            return Err(ApiError::not_authorized_or_not_found());
+        }
+        _ => {}
     }
     Err(ApiError::incorrect_state(format!(
         "boot volume {} is {} and attached to {}: it must be AVAILABLE and free",
@@ -96,7 +100,13 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         ("isAutoTuneEnabled", details.is_auto_tune_enabled == Some(true)),
     ])?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &volume.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&volume.resource.freeform_tags, &volume.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     let resource = &mut volume.value.resource;
     if let Some(asked) = details.size_in_gbs.filter(|asked| *asked != resource.size_in_gbs) {
         let has = resource.size_in_gbs;

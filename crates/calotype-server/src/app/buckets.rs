@@ -319,8 +319,9 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         ("versioning", details.versioning.map(Versioning::as_str), "Disabled"),
     ])?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    let before = resource.defined_tags.clone().unwrap_or_default();
-    tags::on_update(&context, &before, freeform, defined).await?;
+    let has_freeform = resource.freeform_tags.clone().unwrap_or_default();
+    let has_defined = resource.defined_tags.clone().unwrap_or_default();
+    tags::on_update(&context, (&has_freeform, &has_defined), freeform, defined).await?;
     if let Some(compartment) = details.compartment_id {
         identity::compartment_exists(&context, &compartment).await?;
         resource.compartment_id = compartment;

@@ -219,7 +219,13 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     let mut schema = load(&context, &request).await?;
     request.check_etag(&schema.etag())?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &schema.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&schema.resource.freeform_tags, &schema.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     let resource = &mut schema.value.resource;
     if let Some(data) = details.schema_data {
         let name = &resource.compute_global_image_capability_schema_version_name;
@@ -243,7 +249,8 @@ pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiErro
     let schema = load(&context, &request).await?;
     request.check_etag(&schema.etag())?;
     let batch = deleted(&context.region.db, &schema.resource.image_id).await?;
-    context.commit(batch, Reply::no_content()).await
+    // Of the version that the caller meant.
+    context.commit(Batch::new().require(&schema).and(batch), Reply::no_content()).await
 }
 
 /// `ChangeComputeImageCapabilitySchemaCompartment`. The image stays where it is.

@@ -172,7 +172,13 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     let details: UpdateInstanceConsoleConnectionDetails = request.json()?;
     let mut record = load_active(&context, &request).await?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &record.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&record.resource.freeform_tags, &record.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     if let Some(tags) = details.freeform_tags {
         record.value.resource.freeform_tags = tags;
     }

@@ -78,7 +78,13 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     let mut record = load(&context, &request).await?;
     request.check_etag(&record.etag())?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &record.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&record.resource.freeform_tags, &record.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     let resource = &mut record.value.resource;
     if let Some(name) = details.display_name {
         resource.display_name = name.into();

@@ -127,12 +127,14 @@ impl Capture {
         let mut instance = instances::load(context, &instance_id).await?;
         let asked = Way::asked(details.freeform_tags.as_ref())?;
         let way = if may_be_captured(&instance)? { asked } else { Way::Stopped };
-        let mut base = base_of(context, instance.resource.image_id.as_ref()).await?;
+        let volume = super::load::<BootVolumeRecord>(context, &instance.boot_volume_id).await?;
+        let of = volume.resource.image_id.clone();
+        let mut base = base_of(context, of.as_ref()).await?;
         // A disk boots by the firmware it ran with, whatever its image said.
         let firmware = instance.resource.launch_options.firmware;
         base.launch_options.firmware = firmware.or(base.launch_options.firmware);
-        may_be_made_into_images(&instance)?;
-        let (of, id) = (instance.resource.image_id.clone(), context.region.new_id("image"));
+        may_be_made_into_images(&instance, &volume)?;
+        let id = context.region.new_id("image");
         let (db, now) = (&context.region.db, context.now);
         let terms = terms::may_be_captured(db, of.as_ref(), &id, now).await?;
         if !base.create_image_allowed {
@@ -141,7 +143,6 @@ impl Capture {
                 "instances of this image may not be made into images",
             ));
         }
-        let volume = super::load::<BootVolumeRecord>(context, &instance.boot_volume_id).await?;
         if let Some(base_id) = &base.id {
             let has_mode = details.launch_mode.is_some_and(|mode| mode != LaunchMode::Custom);
             let db = &context.region.db;
@@ -161,9 +162,13 @@ impl Capture {
 }
 
 /// Refuses an instance that is a database system: its disk is not all that there is of the database.
-fn may_be_made_into_images(instance: &InstanceRecord) -> Result<(), ApiError> {
+fn may_be_made_into_images(
+    instance: &InstanceRecord,
+    volume: &BootVolumeRecord,
+) -> Result<(), ApiError> {
     let id = &instance.resource.id;
-    if !instances::is_database_system(&instance.resource) {
+    let tags = [&instance.resource.system_tags, &volume.resource.system_tags];
+    if !tags.into_iter().any(instances::is_database_system) {
         return Ok(());
     }
     let message = format!("instance {id} is a database system, and may not be made into an image");
@@ -326,7 +331,13 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         return Err(ApiError::not_authorized_or_not_found());
     }
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &image.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&image.resource.freeform_tags, &image.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     if let Some(name) = details.display_name {
         image.value.resource.display_name = usable_name(&context, name).await?;
     }
@@ -383,6 +394,6 @@ pub async fn change_compartment(context: Context, request: Request) -> Result<Re
         )));
     }
     image.value.resource.compartment_id = Some(details.compartment_id);
-    let batch = lifecycle::enrol(&context, &image, Batch::new().replace(&image)).await?;
+    let batch = lifecycle::enrol(&context.region.db, &image, Batch::new().replace(&image)).await?;
     context.commit(batch, Reply::no_content().etag(image.next_etag())).await
 }

@@ -11,6 +11,7 @@ use crate::jobs::terminate_instance::TerminateInstance;
 use crate::records::InstanceRecord;
 
 mod actions;
+mod agent;
 mod compartment;
 mod credentials;
 mod database_system;
@@ -19,6 +20,7 @@ mod image_filter;
 mod launch;
 mod maintenance;
 mod metadata_limits;
+mod platform;
 mod source;
 mod update;
 
@@ -30,6 +32,7 @@ pub use devices::list_devices;
 pub use launch::{Launch, launch};
 pub use maintenance::{get_maintenance_reboot, list_maintenance_events};
 pub use metadata_limits::{PUBLIC_TCP_PORTS, public_tcp_ports};
+pub use source::attach_volume;
 pub use update::{Update, update};
 
 /// The instance with that id, whatever its state.

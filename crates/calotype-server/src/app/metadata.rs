@@ -99,12 +99,10 @@ fn instance_document(config: &Config, instance: &Instance, hostname: &str) -> Va
         "freeformTags": instance.freeform_tags,
         "definedTags": instance.defined_tags,
     });
-    let mut metadata: Map<String, Value> = instance
-        .metadata
-        .iter()
-        .map(|(key, value)| (key.clone(), Value::from(value.clone())))
-        .collect();
-    metadata.extend(instance.extended_metadata.clone());
+    let plain = instance.metadata.iter();
+    let plain = plain.map(|(key, value)| (key.clone(), Value::from(value.clone())));
+    let mut metadata: Map<String, Value> = instance.extended_metadata.clone().into_iter().collect();
+    metadata.extend(plain);
     document["metadata"] = Value::Object(metadata);
     document
 }

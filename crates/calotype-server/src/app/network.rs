@@ -35,6 +35,7 @@ pub use addresses::{
     get_private_ip, get_public_ip, get_public_ip_by_ip_address, get_public_ip_by_private_ip_id,
     list_ipv6s, list_private_ips, list_public_ips, update_private_ip, update_public_ip,
 };
+pub use outbound::enforce_outbound;
 pub use parts::{
     Content as PartContent, PartRecord, create_part, delete_part, get_part,
     list_network_security_group_vnics, list_network_security_groups, list_parts, update_part,

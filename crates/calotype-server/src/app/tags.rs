@@ -1,6 +1,8 @@
 //! The one gate of tags: whatever is tagged passes here, when it is made and when it is changed. What hangs on a resource
 //! stays small enough to be listed with it, and a defined tag has a namespace and a key that are there and in use.
 
+use std::collections::BTreeSet;
+
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::ocid::Ocid;
 use calotype_api::tag_definitions::{TagState, TagValidator};
@@ -59,13 +61,16 @@ pub async fn on_create(
 /// key was retired.
 pub async fn on_update(
     context: &Context,
-    before: &DefinedTags,
+    before: (&FreeformTags, &DefinedTags),
     freeform: Option<&FreeformTags>,
     defined: Option<&DefinedTags>,
 ) -> Result<(), ApiError> {
-    check_limits(freeform, defined)?;
+    if freeform.is_some() || defined.is_some() {
+        // What is not given stays, and counts.
+        check_limits(freeform.or(Some(before.0)), defined.or(Some(before.1)))?;
+    }
     match defined {
-        Some(defined) => check_defined(&context.region.db, defined, before).await,
+        Some(defined) => check_defined(&context.region.db, defined, before.1).await,
         None => Ok(()),
     }
 }
@@ -88,6 +93,8 @@ fn check_limits(
     if let Some(namespaces) = defined {
         let count = namespaces.values().map(std::collections::BTreeMap::len).sum();
         at_most("definedTags", "tags", count, DEFINED_TAGS_MAX)?;
+        at_most("definedTags", "namespaces", namespaces.len(), DEFINED_TAGS_MAX)?;
+        total_bytes += namespaces.keys().map(String::len).sum::<usize>();
         for (key, value) in namespaces.values().flatten() {
             at_most("definedTags", "characters in a key", key.chars().count(), KEY_LENGTH_MAX)?;
             let length = value.as_str().map_or(0, |text| text.chars().count());
@@ -111,8 +118,17 @@ async fn check_defined(
     defined: &DefinedTags,
     before: &DefinedTags,
 ) -> Result<(), ApiError> {
+    let mut seen = BTreeSet::new();
     for (namespace, tags) in defined {
+        if tags.is_empty() && !before.contains_key(namespace) {
+            let empty = format!("{namespace} has no keys: leave the namespace out");
+            return Err(ApiError::invalid_parameter("definedTags", empty));
+        }
         for (key, value) in tags {
+            if !seen.insert((namespace.to_lowercase(), key.to_lowercase())) {
+                let twice = format!("{namespace}.{key} is given twice: case makes no difference");
+                return Err(ApiError::invalid_parameter("definedTags", twice));
+            }
             let was = before.get(namespace).and_then(|tags| tags.get(key));
             if was != Some(value) {
                 check_tag(db, namespace, key, value).await?;

@@ -2,8 +2,9 @@
 
 use calotype_api::{
     app_catalog, boot_volumes, buckets, capability_schemas, console_connections, console_histories,
-    identity, images, instance_actions, instances, networks, objects, preauthenticated_requests,
-    shape_compatibility, shapes, sources, tag_definitions, vcn_parts, work_requests,
+    identity, images, instance_actions, instances, networks, objects, platform_config,
+    preauthenticated_requests, shape_compatibility, shapes, sources, tag_definitions, vcn_parts,
+    work_requests,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,7 +49,8 @@ macro_rules! rows {
 const ROWS: &[Row] = rows! {
     "core" Answered: images::Image, images::InstanceAgentFeatures, instances::Instance,
         instances::InstanceShapeConfig, instances::InstanceAvailabilityConfig,
-        instances::InstanceAgentConfig, boot_volumes::BootVolume, boot_volumes::BootVolumeAttachment,
+        instances::InstanceAgentConfig, platform_config::AmdVmPlatformConfig,
+        boot_volumes::BootVolume, boot_volumes::BootVolumeAttachment,
         console_histories::ConsoleHistory,
         console_connections::InstanceConsoleConnection, instance_actions::Device, networks::Vcn, networks::Subnet, networks::Vnic,
         networks::VnicAttachment, networks::PrivateIp, networks::PublicIp, shapes::Shape,
@@ -69,6 +71,8 @@ const ROWS: &[Row] = rows! {
         instances::UpdateInstanceShapeConfigDetails,
         instances::UpdateInstanceAvailabilityConfigDetails,
         instances::UpdateInstanceAgentConfigDetails, instances::UpdateLaunchOptions,
+        platform_config::AmdVmLaunchInstancePlatformConfig,
+        platform_config::AmdVmUpdateInstancePlatformConfig,
         sources::InstanceSourceDetails, sources::ImageSourceDetails,
         sources::UpdateInstanceSourceDetails, instance_actions::InstancePowerActionDetails,
         instance_actions::ChangeInstanceCompartmentDetails, boot_volumes::UpdateBootVolumeDetails,

@@ -7,7 +7,7 @@ use calotype_api::error::ApiError;
 use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 
-use crate::app::{Context, identity};
+use crate::app::{Context, identity, instances};
 use crate::db::Batch;
 use crate::http::{Reply, Request};
 use crate::records::{BootVolumeRecord, InstanceRecord};
@@ -35,7 +35,8 @@ pub async fn get_attachment(context: Context, request: Request) -> Result<Reply,
     Ok(Reply::ok(&attachment(&instance))?.etag(instance.etag()))
 }
 
-/// `AttachBootVolume`: to a stopped instance whose boot volume was detached.
+/// `AttachBootVolume`: to a stopped instance whose boot volume was detached. It is then an instance of the image that
+/// the volume was made of.
 pub async fn attach(context: Context, request: Request) -> Result<Reply, ApiError> {
     let details: AttachBootVolumeDetails = request.json()?;
     let encrypted = [EncryptionInTransitType::BmEncryptionInTransit];
@@ -52,14 +53,10 @@ pub async fn attach(context: Context, request: Request) -> Result<Reply, ApiErro
             instance.boot_volume_id
         )));
     }
-    let mut volume =
-        crate::app::load::<BootVolumeRecord>(&context, &details.boot_volume_id).await?;
-    super::is_free(&volume)?;
-    volume.value.instance_id = Some(id.clone());
-    instance.value.boot_volume_id = details.boot_volume_id;
-    instance.value.boot_volume_detached = false;
+    let batch =
+        instances::attach_volume(&context, &mut instance.value, &details.boot_volume_id).await?;
     let reply = Reply::ok(&attachment(&instance))?.etag(instance.next_etag());
-    context.commit(Batch::new().replace(&volume).replace(&instance), reply).await
+    context.commit(batch.replace(&instance), reply).await
 }
 
 /// `DetachBootVolume`: from a stopped instance, which cannot start until it is given another.

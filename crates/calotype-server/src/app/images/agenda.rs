@@ -6,7 +6,6 @@ use calotype_api::ocid::Ocid;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::lifecycle::DELETED_SHOWN;
 use crate::db::{Batch, Db, Document, Error, Query, Sort, SortKey, SortOrder, Versioned};
 use crate::records::ImageRecord;
 
@@ -66,12 +65,6 @@ pub async fn set(
         (None, Some(is)) => batch.insert(&is),
         (Some(was), Some(is)) => batch.replace(&Versioned { value: is, ..was }),
     })
-}
-
-/// That an image which never was, because its creation failed, is forgotten in its time.
-pub fn forget_failed(image: &ImageRecord, now: Timestamp) -> AgendaRecord {
-    let (image_id, at) = (image.resource.id.clone(), now + DELETED_SHOWN);
-    AgendaRecord { image_id, what: What::Forget, at }
 }
 
 /// Does what is due at `now`; answers whether there is space to be given back.

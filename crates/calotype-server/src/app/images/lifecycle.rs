@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{agenda, check_count, load};
 use crate::app::capabilities::born;
 use crate::app::{Context, identity, list_by, measured};
-use crate::db::{Batch, Document, PAGE_DOCUMENTS_MAX, Query, Versioned};
+use crate::db::{Batch, Db, Document, PAGE_DOCUMENTS_MAX, Query, Versioned};
 use crate::http::{Reply, Request};
 use crate::records::{ImageRecord, PLATFORM_IMAGES};
 
@@ -144,13 +144,9 @@ impl FamilyMember {
 }
 
 /// Adds to `batch` that the image's family knows of it as it is now, wherever it was before.
-pub async fn enrol(
-    context: &Context,
-    image: &ImageRecord,
-    batch: Batch,
-) -> Result<Batch, ApiError> {
+pub async fn enrol(db: &Db, image: &ImageRecord, batch: Batch) -> Result<Batch, ApiError> {
     let id = image.resource.id.as_str();
-    let was = context.region.db.get::<FamilyMember>(id).await?;
+    let was = db.get::<FamilyMember>(id).await?;
     let is = FamilyMember::of(image).filter(|_| image.is_alive());
     Ok(match (was, is) {
         (None, None) => batch,
@@ -186,7 +182,7 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         (ImageState::Disabled, false) => *state = ImageState::Available,
         _ => {}
     }
-    let batch = enrol(&context, &image, Batch::new().replace(&image)).await?;
+    let batch = enrol(&context.region.db, &image, Batch::new().replace(&image)).await?;
     let batch = to_be_disabled(&context, batch, &image).await?;
     let reply = Reply::ok(&ImageLifecycleView::of(&image))?.etag(image.next_etag());
     context.commit(batch, reply).await
@@ -287,7 +283,10 @@ async fn latest(
 fn may_be_latest(image: &ImageRecord, now: Timestamp) -> bool {
     let is_there =
         matches!(image.resource.lifecycle_state, ImageState::Available | ImageState::Exporting);
-    is_there && image.lifecycle.time_deprecated.is_none_or(|time| now < time)
+    let is_before = |time: Option<Timestamp>| time.is_none_or(|time| now < time);
+    is_there
+        && is_before(image.lifecycle.time_deprecated)
+        && is_before(image.lifecycle.time_disabled)
 }
 
 /// Refuses to delete what is protected.
@@ -313,10 +312,22 @@ pub(super) async fn delete(
     let purged = image.lifecycle.time_purged;
     let forgotten = purged.unwrap_or(context.now) + DELETED_SHOWN;
     let db = &context.region.db;
-    let batch = enrol(context, image, Batch::new().replace(image)).await?;
+    let batch = enrol(db, image, Batch::new().replace(image)).await?;
     let batch = agenda::set(db, batch, image, agenda::What::Disable, None).await?;
     let batch = agenda::set(db, batch, image, agenda::What::Purge, purged).await?;
     agenda::set(db, batch, image, agenda::What::Forget, Some(forgotten)).await
+}
+
+/// Marks an image as deleted that never was, because its creation failed; answers what must be written.
+pub async fn never_was(
+    db: &Db,
+    image: &mut Versioned<ImageRecord>,
+    now: Timestamp,
+) -> Result<Batch, ApiError> {
+    image.value.resource.lifecycle_state = ImageState::Deleted;
+    let batch = enrol(db, image, Batch::new().replace(image)).await?;
+    let batch = agenda::set(db, batch, image, agenda::What::Disable, None).await?;
+    agenda::set(db, batch, image, agenda::What::Forget, Some(now + DELETED_SHOWN)).await
 }
 
 /// `ListDeletedImages`: what a compartment has in the bin, newest first.
@@ -352,7 +363,7 @@ pub async fn restore(context: Context, request: Request) -> Result<Reply, ApiErr
     image.value.lifecycle.time_purged = None;
     let schema = born::schema(&context.region, &mut image.value, context.now)?;
     let db = &context.region.db;
-    let batch = enrol(&context, &image, Batch::new().replace(&image)).await?;
+    let batch = enrol(db, &image, Batch::new().replace(&image)).await?;
     let batch = agenda::set(db, batch, &image, agenda::What::Purge, None).await?;
     let batch = agenda::set(db, batch, &image, agenda::What::Forget, None).await?;
     let batch = to_be_disabled(&context, batch, &image).await?;

@@ -1,14 +1,17 @@
 //! Database systems: instances that the administrator has marked as such, because their disks are not all that there is of
-//! the database. No image is made of them, as in OCI. The mark is a system tag, which every client shows and none can set.
+//! the database. No image is made of them, as in OCI. The mark is a system tag, which every client shows and none can set; their
+//! boot volumes have it, too, and keep it in other instances.
 
 use calotype_api::error::ApiError;
-use calotype_api::instances::Instance;
+use calotype_api::tags::DefinedTags;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::load;
 use crate::app::Context;
+use crate::db::Batch;
 use crate::http::{Reply, Request};
+use crate::records::BootVolumeRecord;
 
 /// Namespace and key of the mark.
 const NAMESPACE: &str = "calotype";
@@ -25,18 +28,29 @@ pub async fn mark_database_system(context: Context, request: Request) -> Result<
     let details: MarkDetails = request.json()?;
     let mut instance = load(&context, &request.path("instanceId")?).await?;
     request.check_etag(&instance.etag())?;
-    let tags = &mut instance.value.resource.system_tags;
+    mark(&mut instance.value.resource.system_tags, details.is_database_system);
+    let mut batch = Batch::new();
+    if !instance.boot_volume_detached {
+        let volume = &instance.boot_volume_id;
+        let mut volume = crate::app::load::<BootVolumeRecord>(&context, volume).await?;
+        mark(&mut volume.value.resource.system_tags, details.is_database_system);
+        batch = batch.replace(&volume);
+    }
+    let reply = Reply::ok(&instance.resource)?.etag(instance.next_etag());
+    context.commit(batch.replace(&instance), reply).await
+}
+
+fn mark(tags: &mut DefinedTags, is_database_system: bool) {
     let keys = tags.entry(NAMESPACE.to_owned()).or_default();
-    if details.is_database_system {
+    if is_database_system {
         keys.insert(KEY.to_owned(), Value::String("true".to_owned()));
     } else {
         keys.remove(KEY);
     }
     tags.retain(|_, keys| !keys.is_empty());
-    crate::app::replace(&context, instance, |record| Reply::ok(&record.resource)).await
 }
 
-/// Whether the instance is marked.
-pub fn is_database_system(instance: &Instance) -> bool {
-    instance.system_tags.get(NAMESPACE).is_some_and(|keys| keys.contains_key(KEY))
+/// Whether what has these system tags is marked.
+pub fn is_database_system(system_tags: &DefinedTags) -> bool {
+    system_tags.get(NAMESPACE).is_some_and(|keys| keys.contains_key(KEY))
 }

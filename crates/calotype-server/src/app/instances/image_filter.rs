@@ -20,8 +20,11 @@ pub(super) async fn newest(
     identity::compartment_exists(context, &filter.compartment_id).await?;
     let mut newest: Option<ImageRecord> = None;
     for compartment in [filter.compartment_id.as_str(), PLATFORM_IMAGES] {
-        let query =
-            Query::new().compartment(compartment).state(ImageState::Available.as_str().to_owned());
+        // As launches by id do: an image is exported without a pause.
+        let query = Query::new()
+            .compartment(compartment)
+            .state(ImageState::Available.as_str())
+            .state(ImageState::Exporting.as_str());
         let db = &context.region.db;
         db.for_each::<ImageRecord>(query, |image| {
             let fits = fits(filter, &image) && shape.is_none_or(|shape| image.accepts_shape(shape));

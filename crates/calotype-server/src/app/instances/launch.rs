@@ -4,15 +4,16 @@
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{LaunchMode, LaunchOptions};
 use calotype_api::instances::{
-    CreateVnicDetails, Instance, InstanceAgentConfig, InstanceAvailabilityConfig,
-    InstanceShapeConfig, InstanceState, LaunchInstanceDetails, RecoveryAction,
+    CreateVnicDetails, Instance, InstanceAvailabilityConfig, InstanceShapeConfig, InstanceState,
+    LaunchInstanceDetails, RecoveryAction,
 };
 use calotype_api::ocid::Ocid;
+use calotype_api::platform_config::PlatformConfig;
 use calotype_api::sources::InstanceSourceDetails;
 use uuid::Uuid;
 
-use super::metadata_limits;
 use super::source::{Source, VolumeOwner, firmware_is_here, short_name};
+use super::{agent, metadata_limits, platform};
 use crate::app::{Context, identity, network, shapes, tags};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
@@ -52,6 +53,7 @@ fn refuse_unsupported(details: &LaunchInstanceDetails) -> Result<(), ApiError> {
         ("dedicatedVmHostId", details.dedicated_vm_host_id.is_some()),
         ("instanceConfigurationId", details.instance_configuration_id.is_some()),
         ("ipxeScript", details.ipxe_script.is_some()),
+        ("isAIEnterpriseEnabled", details.is_ai_enterprise_enabled == Some(true)),
         ("licensingConfigs", details.licensing_configs.is_some()),
         ("placementConstraintDetails", details.placement_constraint_details.is_some()),
         ("securityAttributes", details.security_attributes.is_some()),
@@ -62,7 +64,6 @@ fn refuse_unsupported(details: &LaunchInstanceDetails) -> Result<(), ApiError> {
             size.is_some_and(|size| size.local_volume_size_in_gbs.is_some()),
         ),
         ("launchVolumeAttachments", details.launch_volume_attachments.is_some()),
-        ("platformConfig", details.platform_config.is_some()),
         ("preemptibleInstanceConfig", details.preemptible_instance_config.is_some()),
     ];
     crate::app::refuse_given(&unsupported)
@@ -127,11 +128,15 @@ impl Launch {
         let source = Source::of_launch(context, &details).await?;
         source.check_terms(context, &details.compartment_id).await?;
         let asked = details.shape_config.as_ref();
+        let platform = platform::chosen(shapes::find(name)?, details.platform_config.take())?;
         let size = shapes::check(context, source.image_record(), name, asked, None)?;
         let asked = details.launch_options.as_ref();
-        let (mode, options) = source.launch_options(context, asked).await?;
+        let (mode, mut options) = source.launch_options(context, asked).await?;
+        options.is_pv_encryption_in_transit_enabled = details
+            .is_pv_encryption_in_transit_enabled
+            .or(options.is_pv_encryption_in_transit_enabled);
         firmware_is_here(context, &options)?;
-        let hardware = Hardware { size, mode, options };
+        let hardware = Hardware { size, mode, options, platform };
         let vnic = vnic_details(&details)?;
 
         let id = context.region.new_id("instance");
@@ -181,6 +186,7 @@ struct Hardware {
     size: InstanceShapeConfig,
     mode: LaunchMode,
     options: LaunchOptions,
+    platform: Option<PlatformConfig>,
 }
 
 fn resource(
@@ -194,16 +200,11 @@ fn resource(
 ) -> Result<Instance, ApiError> {
     let fault_domain = identity::fault_domain(details.fault_domain.as_deref())?;
     let availability = details.availability_config.unwrap_or_default();
-    let agent = details.agent_config.unwrap_or_default();
+    let agent_config = agent::chosen(details.agent_config)?;
     let overridden = details.launch_options.is_some();
     Ok(Instance {
         id,
-        agent_config: InstanceAgentConfig {
-            are_all_plugins_disabled: Some(agent.are_all_plugins_disabled.unwrap_or(false)),
-            is_management_disabled: Some(agent.is_management_disabled.unwrap_or(false)),
-            is_monitoring_disabled: Some(agent.is_monitoring_disabled.unwrap_or(false)),
-            plugins_config: agent.plugins_config,
-        },
+        agent_config,
         availability_config: InstanceAvailabilityConfig {
             is_live_migration_preferred: availability.is_live_migration_preferred,
             recovery_action: Some(
@@ -232,7 +233,7 @@ fn resource(
         lifecycle_state: InstanceState::Provisioning,
         metadata: details.metadata.unwrap_or_default(),
         placement_constraint_details: None,
-        platform_config: None,
+        platform_config: hardware.platform,
         preemptible_instance_config: None,
         region: context.region.config.region.clone(),
         security_attributes: None,

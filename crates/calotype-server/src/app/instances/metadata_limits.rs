@@ -43,6 +43,15 @@ pub(super) fn check(
             ),
         ));
     }
+    for key in extended.iter().flat_map(|map| map.keys()) {
+        let field = format!("extendedMetadata.{key}");
+        if IMMUTABLE_KEYS.contains(&key.as_str()) || key == PUBLIC_TCP_PORTS {
+            return Err(ApiError::invalid_parameter(&field, "belongs into metadata"));
+        }
+        if metadata.is_some_and(|map| map.contains_key(key)) {
+            return Err(ApiError::invalid_parameter(&field, "is in metadata, too"));
+        }
+    }
     let user_data = metadata.and_then(|map| map.get("user_data"));
     if user_data.is_some_and(|data| BASE64.decode(data.trim().as_bytes()).is_err()) {
         return Err(ApiError::invalid_parameter("metadata.user_data", "is not base64"));
@@ -111,6 +120,21 @@ mod tests {
     fn refuses_user_data_that_is_not_base64() {
         assert!(check(Some(&map(&[("user_data", "#!/bin/sh")])), None).is_err());
         assert!(check(Some(&map(&[("user_data", "IyEvYmluL3No")])), None).is_ok());
+    }
+
+    #[test]
+    fn extended_metadata_hides_nothing_of_metadata() {
+        let extended = |key: &str| BTreeMap::from([(key.to_owned(), Value::from(1))]);
+        let plain = map(&[("colour", "blue")]);
+        assert!(check(Some(&plain), Some(&extended("size"))).is_ok());
+        for key in ["colour", "ssh_authorized_keys", "user_data", "public_tcp_ports"] {
+            let error = check(Some(&plain), Some(&extended(key))).unwrap_err();
+            assert!(
+                error.message.contains(&format!("extendedMetadata.{key}")),
+                "{}",
+                error.message
+            );
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::app::capabilities::effect;
 use crate::app::images::{self, compatible_shapes};
 use crate::app::{Context, boot_volumes, hardware};
 use crate::db::{Batch, Versioned};
-use crate::records::{BootVolumeRecord, ImageRecord};
+use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
 
 const BYTES_PER_GIB: u64 = 1 << 30;
 const BYTES_PER_MIB: u64 = 1 << 20;
@@ -77,7 +77,11 @@ impl Source {
                 let vpus = source.boot_volume_vpus_per_gb;
                 Self::image(context, &id, source.boot_volume_size_in_gbs, vpus).await
             }
-            (Some(InstanceSourceDetails::BootVolume(source)), _) => {
+            (Some(InstanceSourceDetails::BootVolume(_)), Some(_)) => {
+                let both = "must not be given together with the boot volume of sourceDetails";
+                Err(ApiError::invalid_parameter("imageId", both))
+            }
+            (Some(InstanceSourceDetails::BootVolume(source)), None) => {
                 Self::volume(context, &source.boot_volume_id).await
             }
             (None, Some(id)) => Self::image(context, id, None, None).await,
@@ -128,6 +132,11 @@ impl Source {
                 )));
             }
         };
+        if image.lifecycle.time_disabled.is_some_and(|time| time <= context.now) {
+            return Err(ApiError::incorrect_state(format!(
+                "image {id} is about to be DISABLED: nothing is launched from it any more"
+            )));
+        }
         let size_bytes = boot_volume_size(boot_volume_gib, image.size_bytes)?;
         let vpus_per_gb =
             boot_volumes::vpus_per_gb("sourceDetails.bootVolumeVpusPerGB", vpus_per_gb)?;
@@ -159,6 +168,36 @@ impl Source {
             Self::Image { image, .. } => Some(image.resource.id.clone()),
             Self::Volume { volume, .. } => volume.resource.image_id.clone(),
         }
+    }
+
+    /// Makes it what an instance boots from that is there already. A disk of another image boots as that
+    /// is meant to, since the options of the disk before may not fit.
+    pub(super) async fn give_to(
+        &self,
+        context: &Context,
+        instance: &mut InstanceRecord,
+    ) -> Result<Batch, ApiError> {
+        let resource = &mut instance.resource;
+        let owner = VolumeOwner {
+            instance_id: &resource.id,
+            instance_name: &resource.display_name,
+            compartment_id: &resource.compartment_id,
+            availability_domain: &resource.availability_domain,
+            freeform_tags: resource.freeform_tags.clone(),
+            defined_tags: resource.defined_tags.clone(),
+        };
+        let (volume_id, batch) = self.claim(context, owner);
+        self.accepts(&resource.shape, &resource.shape_config)?;
+        let is_same = matches!(self, Self::Volume { .. }) && self.image_id() == resource.image_id;
+        if self.image_record().is_some() && !is_same {
+            (resource.launch_mode, resource.launch_options) =
+                self.launch_options(context, None).await?;
+        }
+        resource.image_id = self.image_id();
+        resource.source_details = self.details(&volume_id);
+        instance.boot_volume_id = volume_id;
+        instance.boot_volume_detached = false;
+        Ok(batch)
     }
 
     /// Refuses an instance of that shape and size if the image does not allow it.
@@ -231,6 +270,18 @@ impl Source {
             }
         }
     }
+}
+
+/// Makes a boot volume that is free the instance's; the batch fails if it is taken meanwhile.
+pub async fn attach_volume(
+    context: &Context,
+    instance: &mut InstanceRecord,
+    volume_id: &Ocid,
+) -> Result<Batch, ApiError> {
+    let source = Source::volume(context, volume_id).await?;
+    let batch = source.give_to(context, instance).await?;
+    firmware_is_here(context, &instance.resource.launch_options)?;
+    Ok(batch)
 }
 
 fn new_volume(

@@ -4,14 +4,13 @@
 use calotype_api::error::ApiError;
 use calotype_api::images::{LaunchMode, LaunchOptions, NetworkType, VolumeType};
 use calotype_api::instances::{
-    InstanceState, LaunchInstanceShapeConfigDetails, UpdateInstanceAgentConfigDetails,
-    UpdateInstanceDetails, UpdateInstanceShapeConfigDetails, UpdateLaunchOptions,
-    UpdateOperationConstraint,
+    InstanceState, LaunchInstanceShapeConfigDetails, UpdateInstanceDetails,
+    UpdateInstanceShapeConfigDetails, UpdateLaunchOptions, UpdateOperationConstraint,
 };
 use calotype_api::sources::UpdateInstanceSourceDetails;
 
-use super::source::{Source, VolumeOwner, firmware_is_here};
-use super::{load, metadata_limits};
+use super::source::{Source, firmware_is_here};
+use super::{agent, load, metadata_limits, platform};
 use crate::app::capabilities::effect;
 use crate::app::images::compatible_shapes;
 use crate::app::{Context, hardware, identity, shapes, tags};
@@ -32,7 +31,13 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     }
     refuse_unsupported(&details)?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags.as_ref());
-    tags::on_update(&context, &instance.resource.defined_tags, freeform, defined).await?;
+    tags::on_update(
+        &context,
+        (&instance.resource.freeform_tags, &instance.resource.defined_tags),
+        freeform,
+        defined,
+    )
+    .await?;
     if changes_hardware(&details) {
         let update = Update::prepare(&context, instance, details).await?;
         return update.submit(&context).await;
@@ -46,9 +51,9 @@ fn refuse_unsupported(details: &UpdateInstanceDetails) -> Result<(), ApiError> {
     let unsupported = [
         ("capacityReservationId", details.capacity_reservation_id.is_some()),
         ("dedicatedVmHostId", details.dedicated_vm_host_id.is_some()),
+        ("isAIEnterpriseEnabled", details.is_ai_enterprise_enabled == Some(true)),
         ("licensingConfigs", details.licensing_configs.is_some()),
         ("securityAttributes", details.security_attributes.is_some()),
-        ("platformConfig", details.platform_config.is_some()),
         ("shapeConfig.nvmes", size.is_some_and(|size| size.nvmes.is_some())),
         (
             "shapeConfig.localVolumeSizeInGBs",
@@ -65,6 +70,7 @@ fn changes_hardware(details: &UpdateInstanceDetails) -> bool {
         || details.shape_config.is_some()
         || details.launch_options.is_some()
         || details.fault_domain.is_some()
+        || details.platform_config.is_some()
         || details.source_details.is_some()
 }
 
@@ -98,19 +104,9 @@ fn describe(instance: &mut InstanceRecord, details: UpdateInstanceDetails) -> Re
         has.recovery_action = config.recovery_action.or(has.recovery_action);
     }
     if let Some(config) = details.agent_config {
-        configure_agent(instance, config);
+        agent::change(&mut resource.agent_config, config)?;
     }
     Ok(())
-}
-
-fn configure_agent(instance: &mut InstanceRecord, config: UpdateInstanceAgentConfigDetails) {
-    let has = &mut instance.resource.agent_config;
-    has.are_all_plugins_disabled = config.are_all_plugins_disabled.or(has.are_all_plugins_disabled);
-    has.is_management_disabled = config.is_management_disabled.or(has.is_management_disabled);
-    has.is_monitoring_disabled = config.is_monitoring_disabled.or(has.is_monitoring_disabled);
-    if config.plugins_config.is_some() {
-        has.plugins_config = config.plugins_config;
-    }
 }
 
 /// A change of what the guest is made of, checked: everything it will write, put together before
@@ -160,6 +156,9 @@ impl Update {
             details.shape_config.as_ref(),
         )
         .await?;
+        let resource = &mut instance.value.resource;
+        let (offer, has) = (shapes::find(&resource.shape)?, resource.platform_config.take());
+        resource.platform_config = platform::changed(offer, has, details.platform_config.take())?;
         if let Some(asked) = details.fault_domain.take() {
             instance.value.resource.fault_domain = identity::fault_domain(Some(&asked))?;
         }
@@ -206,8 +205,7 @@ fn preserves(details: &UpdateInstanceSourceDetails) -> bool {
     asked.unwrap_or(false)
 }
 
-/// Gives the instance another boot volume. It boots as the image of that is meant to, since the
-/// options of the disk before may not fit.
+/// Gives the instance another boot volume.
 async fn change_source(
     context: &Context,
     instance: &mut InstanceRecord,
@@ -218,26 +216,7 @@ async fn change_source(
     }
     let source = Source::of_update(context, asked).await?;
     source.check_terms(context, &instance.resource.compartment_id).await?;
-    let resource = &mut instance.resource;
-    let owner = VolumeOwner {
-        instance_id: &resource.id,
-        instance_name: &resource.display_name,
-        compartment_id: &resource.compartment_id,
-        availability_domain: &resource.availability_domain,
-        freeform_tags: resource.freeform_tags.clone(),
-        defined_tags: resource.defined_tags.clone(),
-    };
-    let (volume_id, batch) = source.claim(context, owner);
-    source.accepts(&resource.shape, &resource.shape_config)?;
-    if source.image_record().is_some() {
-        (resource.launch_mode, resource.launch_options) =
-            source.launch_options(context, None).await?;
-    }
-    resource.image_id = source.image_id();
-    resource.source_details = source.details(&volume_id);
-    instance.boot_volume_id = volume_id;
-    instance.boot_volume_detached = false;
-    Ok(batch)
+    source.give_to(context, instance).await
 }
 
 /// Refuses options that the capability schema of the instance's image does not allow.

@@ -169,7 +169,8 @@ pub async fn update_tag(context: Context, request: Request) -> Result<Reply, Api
         return Err(ApiError::incorrect_state("The tag key is being deleted"));
     }
     let (freeform, defined) = (details.freeform_tags, details.defined_tags);
-    on_update(&context, &tag.resource.defined_tags, freeform.as_ref(), defined.as_ref()).await?;
+    let has = (&tag.resource.freeform_tags, &tag.resource.defined_tags);
+    on_update(&context, has, freeform.as_ref(), defined.as_ref()).await?;
     if let Some(retired) = details.is_retired {
         if !retired && namespace.resource.is_retired {
             let first = "The key's namespace is retired: take that into use again first";

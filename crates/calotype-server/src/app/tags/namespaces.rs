@@ -132,7 +132,8 @@ pub async fn update_tag_namespace(context: Context, request: Request) -> Result<
     request.check_etag(&namespace.etag())?;
     let resource = &mut namespace.value.resource;
     let (freeform, defined) = (details.freeform_tags, details.defined_tags);
-    on_update(&context, &resource.defined_tags, freeform.as_ref(), defined.as_ref()).await?;
+    let has = (&resource.freeform_tags, &resource.defined_tags);
+    on_update(&context, has, freeform.as_ref(), defined.as_ref()).await?;
     if let Some(description) = details.description {
         resource.description = description.into();
     }
