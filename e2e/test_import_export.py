@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 from guest import launch_by_cli
+from images import add_schema
 from region import Refused, Region, wait_until
 
 # How each format is made of a raw disk, and how QEMU calls it.
@@ -196,6 +197,7 @@ def test_an_archive_brings_back_everything(region, namespace, bucket, raw, tmp_p
         region, namespace, bucket, name, "--source-image-type", "VMDK", "--launch-mode", "EMULATED",
         "--operating-system", "Tiny", "--operating-system-version", "1")
     first = imported(region, first)
+    add_schema(region, first.id)
     region.oci("compute", "image", "export", "to-object", "--image-id", first.id,
                *place(namespace, bucket, "emulated.oci"))
     available_again(region, first.id)
@@ -210,6 +212,19 @@ def test_an_archive_brings_back_everything(region, namespace, bucket, raw, tmp_p
     assert second.launch_mode == first.launch_mode == "EMULATED"
     assert second.launch_options == first.launch_options
     assert (second.operating_system, second.operating_system_version) == ("Tiny", "1")
+    assert schema(region, second.id) == schema(region, first.id) is not None
+    assert shapes(region, second.id) == shapes(region, first.id)
+
+
+def schema(region, image):
+    """What the image's capability schema says, or None."""
+    listed = region.oci("compute", "image-capability-schema", "list", "-c", region.tenancy, "--image-id", image)
+    return listed[0]["schema-data"] if listed else None
+
+
+def shapes(region, image):
+    entries = region.oci("compute", "image-shape-compatibility-entry", "list", "--image-id", image, "--all")
+    return sorted(one["shape"] for one in entries)
 
 
 def preauthenticated(region, bucket, name, access, *more):

@@ -184,6 +184,12 @@ def test_a_boot_volume_is_edited_and_moved(region, worker):
     with pytest.raises(Refused) as refused:
         region.oci("bv", "boot-volume", "update", "--boot-volume-id", volume, "--size-in-gbs", "99")
     assert "sizeInGBs" in refused.value.message
+    other = region.oci("iam", "compartment", "create", "-c", region.tenancy, "--name", "volumes",
+                       "--description", "for one", wait="ACTIVE")
+    region.oci("bv", "boot-volume", "change-compartment", "--boot-volume-id", volume, "-c", other["id"])
+    listed = region.oci("bv", "boot-volume", "list", "-c", other["id"])
+    assert [one["id"] for one in listed] == [volume]
+    region.oci("bv", "boot-volume", "change-compartment", "--boot-volume-id", volume, "-c", region.tenancy)
 
 
 def test_a_boot_volume_is_detached_and_attached_again(region, worker):
@@ -207,6 +213,20 @@ def test_a_boot_volume_is_detached_and_attached_again(region, worker):
     region.oci("compute", "instance", "action", "--instance-id", worker.id, "--action", "START",
                wait="RUNNING")
     assert worker.reachable().ssh("cat /etc/kept") == "on the disk"
+
+
+def test_a_platform_is_told_as_it_is_and_what_is_not_there_is_refused(region, worker):
+    changed = update(region, worker, platform_config=oci.core.models.AmdVmUpdateInstancePlatformConfig(
+        is_symmetric_multi_threading_enabled=True))
+    assert changed.platform_config.type == "AMD_VM"
+    assert changed.platform_config.is_secure_boot_enabled is False
+    for config, word in [
+        (oci.core.models.AmdVmLaunchInstancePlatformConfig(is_secure_boot_enabled=True), "isSecureBootEnabled"),
+        (oci.core.models.IntelVmLaunchInstancePlatformConfig(), "must be AMD_VM"),
+    ]:
+        with pytest.raises(oci.exceptions.ServiceError) as refused:
+            region.compute.launch_instance(region.launch_details("shielded", platform_config=config))
+        assert word in refused.value.message
 
 
 def test_an_instance_is_given_another_disk_and_its_old_one_lives_on_elsewhere(region, worker):
@@ -266,6 +286,8 @@ def test_devices_maintenance_and_credentials_are_answered(region, worker):
     assert len(names) == 32 and "/dev/oracleoci/oraclevdb" in names
     events = region.compute.list_instance_maintenance_events(region.tenancy, instance_id=worker.id)
     assert events.data == []
+    reboot = region.compute.get_instance_maintenance_reboot(worker.id).data
+    assert reboot.time_maintenance_reboot_due_max is not None
     with pytest.raises(Refused) as refused:
         region.oci("compute", "instance", "get-windows-initial-creds", "--instance-id", worker.id)
     assert refused.value.status == 400

@@ -5,6 +5,7 @@ import datetime
 import oci
 import pytest
 
+from images import add_schema
 from region import Refused, Region
 
 
@@ -87,6 +88,9 @@ def test_a_disabled_image_is_there_but_launches_nothing(region, make):
 def test_a_deleted_image_comes_back_with_all_it_had(region, make):
     image = make("undone")
     region.calotype("image", "edit", "undone", "--family", "undone")
+    of_image = ["compute", "image-capability-schema", "list", "-c", region.tenancy, "--image-id", image]
+    add_schema(region, image)
+    [schema] = region.oci(*of_image)
     before = region.compute.get_image(image).data
     region.oci("compute", "image", "delete", "--image-id", image, "--force")
     assert state(region, image) == "DELETED"
@@ -94,8 +98,10 @@ def test_a_deleted_image_comes_back_with_all_it_had(region, make):
     assert image not in [one["id"] for one in listed]
     assert image in region.calotype("image", "deleted")
     assert "no image" in refusal(region, "image", "id", "family/undone")
+    assert not region.oci(*of_image)
     region.calotype("image", "restore", "undone")
     assert region.compute.get_image(image).data == before
+    assert region.oci(*of_image) == [schema]
     assert region.calotype("image", "id", "family/undone").strip() == image
     region.calotype("image", "export", image, str(region.directory / "undone.raw"))
 

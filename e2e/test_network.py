@@ -119,6 +119,23 @@ def test_a_route_table_holds_its_gateway_and_a_subnet_its_route_table(region, vc
                wait="TERMINATED")
 
 
+def test_a_part_is_used_as_what_it_is(region, vcn):
+    """A subnet whose route table is no route table would be open, or closed, by nobody's will."""
+    table, rules = vcn["default-route-table-id"], vcn["default-security-list-id"]
+    subnet = region.oci("network", "subnet", "create", "-c", region.tenancy, "--vcn-id", vcn["id"],
+                        "--cidr-block", "10.9.77.0/24", wait="AVAILABLE")
+    for option, value in [("--route-table-id", rules), ("--route-table-id", vcn["id"]),
+                          ("--security-list-ids", json.dumps([table])), ("--dhcp-options-id", table)]:
+        with pytest.raises(Refused) as refused:
+            region.oci("network", "subnet", "update", "--subnet-id", subnet["id"], option, value, "--force")
+        assert refused.value.status == 404
+    leading = [{"networkEntityId": table, "destination": ANYWHERE}]
+    with pytest.raises(Refused) as refused:
+        create(region, "route-table", vcn, route_rules=json.dumps(leading))
+    assert "Internet Gateway" in refused.value.message
+    region.oci("network", "subnet", "delete", "--subnet-id", subnet["id"], "--force", wait="TERMINATED")
+
+
 def test_a_rule_that_makes_no_sense_is_refused_by_its_field(region, vcn):
     elsewhere = "ocid1.internetgateway.oc99.home-1.none"
     for kind, options, status, words in [
@@ -161,6 +178,7 @@ def test_a_vnic_joins_groups_and_is_renamed(region):
     instance = region.compute.launch_instance(details).data
     [attachment] = region.oci("compute", "vnic-attachment", "list", "-c", region.tenancy,
                               "--instance-id", instance.id)
+    assert region.oci("compute", "vnic-attachment", "get", "--vnic-attachment-id", attachment["id"]) == attachment
     vnic = attachment["vnic-id"]
     members = region.oci("network", "nsg", "vnics", "list", "--nsg-id", first["id"])
     assert [(one["vnic-id"], one["resource-id"]) for one in members] == [(vnic, instance.id)]
@@ -186,6 +204,8 @@ def test_a_vnic_joins_groups_and_is_renamed(region):
     public = region.oci("network", "public-ip", "update", "--public-ip-id", public["id"],
                         "--display-name", "outside", "--freeform-tags", '{"a": "b"}', "--force")
     assert (public["display-name"], public["freeform-tags"]) == ("outside", {"a": "b"})
+    assert region.oci("network", "public-ip", "get", "--public-ip-id", public["id"]) == public
+    assert region.oci("network", "private-ip", "get", "--private-ip-id", private["id"]) == private
     assert region.network.list_ipv6s(vnic_id=vnic).data == []
     with pytest.raises(Refused) as refused:
         region.oci("network", "subnet", "delete", "--subnet-id", region.subnet, "--force")

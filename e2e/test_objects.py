@@ -187,6 +187,8 @@ def test_an_object_is_read_by_a_url_until_that_is_taken_away(region, bucket, lar
     assert session.put(url, b"x", verify=str(region.authority)).status_code == 404
     listed = region.oci("os", "preauth-request", "list", "-bn", bucket)
     assert [one["id"] for one in listed] == [made["id"]]
+    read = region.oci("os", "preauth-request", "get", "-bn", bucket, "--par-id", made["id"])
+    assert (read["name"], read["access-type"]) == ("for a friend", "ObjectRead")
     region.oci(
         "os", "preauth-request", "delete", "-bn", bucket, "--par-id", made["id"], "--force")
     assert session.get(url, verify=str(region.authority)).status_code == 404
@@ -223,6 +225,20 @@ def test_an_upload_that_a_crash_cuts_short_leaves_nothing(region, namespace, buc
     region.calotype("store", "collect")
     storage.put_object(namespace, bucket, "crash", b"after")
     assert storage.get_object(namespace, bucket, "crash").data.content == b"after"
+
+
+def test_an_upload_that_was_left_is_listed_and_aborted(region, namespace, bucket, storage):
+    begun = storage.create_multipart_upload(
+        namespace, bucket, oci.object_storage.models.CreateMultipartUploadDetails(object="left")).data
+    storage.upload_part(namespace, bucket, "left", begun.upload_id, 7, b"some of it")
+    listed = region.oci("os", "multipart", "list", "-bn", bucket, "--all")
+    assert [(one["object"], one["upload-id"]) for one in listed] == [("left", begun.upload_id)]
+    [part] = storage.list_multipart_upload_parts(namespace, bucket, "left", begun.upload_id).data
+    assert (part.part_number, part.size) == (7, len(b"some of it"))
+    region.oci("os", "multipart", "abort", "-bn", bucket, "--object-name", "left",
+               "--upload-id", begun.upload_id, "--force")
+    assert not region.oci("os", "multipart", "list", "-bn", bucket, "--all")
+    assert storage.head_bucket(namespace, bucket).status == 200
 
 
 def test_a_download_goes_on_while_others_are_slow(region, namespace, bucket, large):

@@ -81,6 +81,8 @@ def test_new_resources_get_the_defaults_of_their_compartment(region, keys):
     region.network.delete_vcn(given.id)
     [listed] = region.oci("iam", "tag-default", "list", "-c", region.tenancy)
     assert listed["tag-definition-name"] == "CostCenter"
+    read = region.oci("iam", "tag-default", "get", "--tag-default-id", default["id"])
+    assert (read["value"], read["is-required"]) == ("", True)
     region.oci("iam", "tag-default", "delete", "--tag-default-id", default["id"], "--force")
     plain = vcn(region)
     assert plain.defined_tags == {}
@@ -93,6 +95,7 @@ def test_a_key_is_retired_taken_back_and_deleted_from_whatever_has_it(region, na
     with pytest.raises(Refused) as error:
         region.oci("iam", "tag", "delete", *of, "--force")
     assert (error.value.status, error.value.code) == (409, "Conflict")
+    assert region.oci("iam", "tag", "get", *of)["validator"]["values"] == ["lab", "live"]
     retired = region.oci("iam", "tag", "retire", *of)
     assert (retired["is-retired"], retired["lifecycle-state"]) == (True, "INACTIVE")
     refused(region, 400, "Operations.Stage is retired",
