@@ -23,7 +23,7 @@ pub mod operations;
 pub mod records;
 mod recovery;
 pub mod region;
-mod retention;
+pub mod retention;
 mod scrubbing;
 mod server;
 mod volumes;

@@ -7,7 +7,7 @@
 use calotype_api::boot_volumes::{BootVolume, BootVolumeState};
 use calotype_api::console_histories::ConsoleHistory;
 use calotype_api::images::{Image, ImageState};
-use calotype_api::instances::Instance;
+use calotype_api::instances::{Instance, InstanceState};
 use calotype_api::ocid::Ocid;
 use calotype_disk::oci_archive::ImageCapabilityData;
 use calotype_store::ManifestId;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::images::compatible_shapes::CompatibleShape;
 use crate::app::images::lifecycle::ImageLifecycle;
-use crate::db::Document;
+use crate::db::{Document, Query};
 
 /// An image. Platform images have no compartment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,6 +95,17 @@ pub struct InstanceRecord {
     /// Whether its boot volume was detached: it cannot start until one is attached.
     #[serde(default)]
     pub boot_volume_detached: bool,
+    /// When it was terminated; it is forgotten a day later.
+    #[serde(default)]
+    pub time_terminated: Option<Timestamp>,
+}
+
+impl InstanceRecord {
+    /// Writes down that nothing is left of it but this.
+    pub fn terminate(&mut self, now: Timestamp) {
+        self.resource.lifecycle_state = InstanceState::Terminated;
+        self.time_terminated = Some(now);
+    }
 }
 
 impl Document for InstanceRecord {
@@ -139,9 +150,25 @@ pub struct BootVolumeRecord {
     pub size_bytes: u64,
     /// The instance it is the boot volume of.
     pub instance_id: Option<Ocid>,
+    /// When its data were removed; it is forgotten a day later.
+    #[serde(default)]
+    pub time_terminated: Option<Timestamp>,
 }
 
 impl BootVolumeRecord {
+    /// Writes down that its data are gone.
+    pub fn terminate(&mut self, now: Timestamp) {
+        self.resource.lifecycle_state = BootVolumeState::Terminated;
+        self.time_terminated = Some(now);
+    }
+
+    /// All that still have their data.
+    pub fn alive() -> Query {
+        let states =
+            BootVolumeState::ALL.iter().filter(|state| **state != BootVolumeState::Terminated);
+        states.fold(Query::new(), |query, state| query.state(state.as_str()))
+    }
+
     /// Whether the volume still has its data.
     #[must_use]
     pub fn is_alive(&self) -> bool {

@@ -96,7 +96,7 @@ async fn settle(region: &Region, id: &Ocid) {
 }
 
 async fn alive(region: &Region) -> Result<Vec<Versioned<InstanceRecord>>> {
-    let mut instances = region.db.list_all::<InstanceRecord>(Query::new()).await?;
-    instances.retain(|instance| instance.resource.lifecycle_state != InstanceState::Terminated);
-    Ok(instances)
+    let states = InstanceState::ALL.iter().filter(|state| **state != InstanceState::Terminated);
+    let alive = states.fold(Query::new(), |query, state| query.state(state.as_str()));
+    Ok(region.db.list_all::<InstanceRecord>(alive).await?)
 }

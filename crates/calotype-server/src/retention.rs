@@ -5,17 +5,23 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use calotype_api::boot_volumes::BootVolumeState;
 use calotype_api::console_connections::ConsoleConnectionState;
+use calotype_api::instances::InstanceState;
 use calotype_api::work_requests::WorkRequestStatus;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::app::console_connections::ConsoleConnectionRecord;
 use crate::app::images::agenda;
+use crate::app::network::VnicRecord;
 use crate::app::objects::CopyRecord;
 use crate::app::preauthenticated_requests::PreauthenticatedRecord;
 use crate::app::retry_tokens::{LIFETIME, RetryRecord};
 use crate::db::{Batch, Db, Document, Error, Query};
 use crate::jobs::{WorkRequestRecord, collect};
+use crate::records::{
+    BootVolumeRecord, ConsoleContentRecord, ConsoleHistoryRecord, InstanceRecord,
+};
 use crate::region::Region;
 
 /// How often it is looked for what is to be done with images, of which the due ones are found at once.
@@ -30,6 +36,12 @@ const PREAUTHENTICATED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// How long a deleted console connection is answered.
 const DELETED_CONNECTIONS_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long an instance or a boot volume is answered that was terminated.
+const TERMINATED_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// Documents looked at together.
+const SWEPT_AT_ONCE: usize = 256;
 
 /// Whether something was deleted, or half stored, of which the space was not given back at once: to look through the whole store
 /// for every object that is deleted would cost more than it gives.
@@ -78,7 +90,10 @@ pub(crate) async fn run(region: Weak<Region>) {
 }
 
 /// Deletes every document whose time is over at `now`.
-async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
+///
+/// # Errors
+/// The catalog's. What is left is deleted the next time.
+pub async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
     let old = |since: Timestamp, kept| now.duration_since(since) > kept;
     sweep::<RetryRecord>(db, Query::new(), |token| old(token.time_created(), LIFETIME)).await?;
     sweep::<PreauthenticatedRecord>(db, Query::new(), |request| {
@@ -92,6 +107,15 @@ async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
         connection.time_deleted.is_some_and(|time| old(time, DELETED_CONNECTIONS_KEPT))
     })
     .await?;
+    let terminated = Query::new().state(BootVolumeState::Terminated.as_str());
+    sweep::<BootVolumeRecord>(db, terminated, |volume| {
+        volume.time_terminated.is_none_or(|time| old(time, TERMINATED_KEPT))
+    })
+    .await?;
+    forget_instances(db, |instance| {
+        instance.time_terminated.is_none_or(|time| old(time, TERMINATED_KEPT))
+    })
+    .await?;
     let over = Query::new()
         .state(WorkRequestStatus::Succeeded.as_str())
         .state(WorkRequestStatus::Failed.as_str());
@@ -102,22 +126,55 @@ async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
     .await
 }
 
+/// Forgets terminated instances with what was theirs alone: network cards and console histories.
+async fn forget_instances(db: &Db, is_over: impl Fn(&InstanceRecord) -> bool) -> Result<(), Error> {
+    let query = Query::new().state(InstanceState::Terminated.as_str()).limit(SWEPT_AT_ONCE);
+    let mut after = None;
+    loop {
+        let page = db.list::<InstanceRecord>(query.clone().after(after)).await?;
+        for instance in page.items.iter().filter(|instance| is_over(&instance.value)) {
+            let mut batch = Batch::new().delete(instance);
+            let histories = Query::new().parent(instance.resource.id.as_str());
+            for history in db.list_all::<ConsoleHistoryRecord>(histories).await? {
+                let content = db.get::<ConsoleContentRecord>(history.resource.id.as_str()).await?;
+                batch = content.iter().fold(batch.delete(&history), |batch, it| batch.delete(it));
+            }
+            let vnic = db.get::<VnicRecord>(instance.vnic_id.as_str()).await?;
+            let batch = vnic.iter().fold(batch, |batch, vnic| batch.delete(vnic));
+            unless_changed(db.apply(batch).await)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 async fn sweep<T: Document>(
     db: &Db,
     query: Query,
     is_over: impl Fn(&T) -> bool,
 ) -> Result<(), Error> {
-    for document in db.list_all::<T>(query).await? {
-        if !is_over(&document.value) {
-            continue;
+    let query = query.limit(SWEPT_AT_ONCE);
+    let mut after = None;
+    loop {
+        let page = db.list::<T>(query.clone().after(after)).await?;
+        for document in page.items.iter().filter(|document| is_over(&document.value)) {
+            unless_changed(db.apply(Batch::new().delete(document)).await)?;
         }
-        // One that was changed meanwhile is looked at again next time.
-        match db.apply(Batch::new().delete(&document)).await {
-            Err(error) if !error.is_conflict() => return Err(error),
-            _ => {}
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
         }
     }
-    Ok(())
+}
+
+/// What was changed meanwhile is looked at again next time.
+fn unless_changed(applied: Result<(), Error>) -> Result<(), Error> {
+    match applied {
+        Err(error) if !error.is_conflict() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

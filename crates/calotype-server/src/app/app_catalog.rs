@@ -80,22 +80,17 @@ async fn listing(
 pub async fn list_listings(context: Context, request: Request) -> Result<Reply, ApiError> {
     refuse_queries(&request, &["publisherType"])?;
     let publisher = request.query::<String>("publisherName")?;
-    let mut query = Query::new().sort(super::sort(&request)?);
-    if let Some(name) = request.query::<String>("displayName")? {
-        query = query.name(name);
-    }
-    let listings = context.region.db.list_all::<ListingRecord>(query).await?;
-    let wanted = |one: &&Versioned<ListingRecord>| {
-        publisher.as_ref().is_none_or(|name| *name == one.resource.publisher_name)
-    };
-    let summary = |one: &Versioned<ListingRecord>| AppCatalogListingSummary {
-        display_name: one.resource.display_name.clone(),
-        listing_id: one.resource.listing_id.clone(),
-        publisher_name: one.resource.publisher_name.clone(),
-        summary: one.resource.summary.clone(),
-    };
-    let listings: Vec<_> = listings.iter().filter(wanted).map(summary).collect();
-    page_of(&request, &listings)
+    super::list_by(&context, &request, Query::new(), |one: &ListingRecord| {
+        let resource = &one.resource;
+        let wanted = publisher.as_ref().is_none_or(|name| *name == resource.publisher_name);
+        wanted.then(|| AppCatalogListingSummary {
+            display_name: resource.display_name.clone(),
+            listing_id: resource.listing_id.clone(),
+            publisher_name: resource.publisher_name.clone(),
+            summary: resource.summary.clone(),
+        })
+    })
+    .await
 }
 
 /// `GetAppCatalogListing`.

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, identity, instances, tags};
 use crate::config::Config;
-use crate::db::{Batch, Document, Query, Versioned};
+use crate::db::{self, Batch, Document, Query, Versioned};
 use crate::http::{Reply, Request};
+use crate::region::Region;
 
 /// Characters of a public key: those of 16,384 bits have 2,800.
 const PUBLIC_KEY_LENGTH_MAX: usize = 8 * 1024;
@@ -97,7 +98,7 @@ pub async fn create(context: Context, request: Request) -> Result<Reply, ApiErro
     });
     check_count(&context, &record.resource.instance_id).await?;
     let reply = Reply::ok(&record.resource)?.etag(record.etag());
-    context.commit(Batch::new().create(&record), reply).await
+    context.commit(Batch::new().require(&instance).create(&record), reply).await
 }
 
 /// A key that consoles can be opened with.
@@ -197,6 +198,19 @@ pub async fn delete(context: Context, request: Request) -> Result<Reply, ApiErro
     let reply = context.commit(Batch::new().replace(&record), Reply::no_content()).await?;
     context.region.consoles.close(&id);
     Ok(reply)
+}
+
+/// Deletes all connections of an instance that ends. Idempotent.
+pub async fn end_all(region: &Region, instance: &Ocid, now: Timestamp) -> Result<(), db::Error> {
+    let active =
+        Query::new().parent(instance.as_str()).state(ConsoleConnectionState::Active.as_str());
+    for mut record in region.db.list_all::<ConsoleConnectionRecord>(active).await? {
+        record.value.resource.lifecycle_state = ConsoleConnectionState::Deleted;
+        record.value.time_deleted = Some(now);
+        region.db.apply(Batch::new().replace(&record)).await?;
+        region.consoles.close(&record.resource.id);
+    }
+    Ok(())
 }
 
 async fn load(

@@ -4,14 +4,17 @@ use calotype_api::console_histories::{
     CaptureConsoleHistoryDetails, ConsoleHistory, ConsoleHistoryState, UpdateConsoleHistoryDetails,
 };
 use calotype_api::error::ApiError;
+use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 use data_encoding::BASE64;
 
 use super::{Context, identity, instances, tags};
-use crate::db::{Batch, Versioned};
+use crate::db::{Batch, Query, Versioned};
 use crate::http::{Reply, Request};
 use crate::records::{ConsoleContentRecord, ConsoleHistoryRecord};
 
+/// Histories of an instance.
+const HISTORIES_MAX: u64 = 64;
 /// Fewest bytes that may be asked for at once.
 const LENGTH_MIN: usize = 10_240;
 /// Most bytes answered at once.
@@ -22,6 +25,10 @@ pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiErr
     let details: CaptureConsoleHistoryDetails = request.json()?;
 
     let instance = instances::load(&context, &details.instance_id).await?;
+    if instance.resource.lifecycle_state == InstanceState::Terminated {
+        return Err(ApiError::not_authorized_or_not_found());
+    }
+    check_count(&context, &details.instance_id).await?;
     let log = context.region.guests.console_log(&context.region, &instance).await?;
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
     let compartment = &instance.resource.compartment_id;
@@ -50,6 +57,17 @@ pub async fn capture(context: Context, request: Request) -> Result<Reply, ApiErr
     let record = Versioned::first(captured);
     let reply = Reply::ok(&record.resource)?.etag(record.etag());
     context.commit(Batch::new().create(&record).insert(&shown), reply).await
+}
+
+async fn check_count(context: &Context, instance: &Ocid) -> Result<(), ApiError> {
+    let query = Query::new().parent(instance.as_str());
+    let there = context.region.db.count::<ConsoleHistoryRecord>(&query).await?;
+    if there < HISTORIES_MAX {
+        return Ok(());
+    }
+    Err(ApiError::limit_exceeded(format!(
+        "instance {instance} has {there} console histories, which is the limit: delete one"
+    )))
 }
 
 /// `GetConsoleHistory`.

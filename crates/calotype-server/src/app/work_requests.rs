@@ -3,6 +3,7 @@
 use calotype_api::error::ApiError;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::WorkRequestSummary;
+use serde::Serialize;
 
 use super::{Context, identity};
 use crate::http::{Reply, Request};
@@ -43,13 +44,21 @@ fn summary(record: &WorkRequestRecord) -> WorkRequestSummary {
 /// `ListWorkRequestLogs`.
 pub async fn list_logs(context: Context, request: Request) -> Result<Reply, ApiError> {
     let record = load(&context, &request).await?;
-    super::page_of(&request, &record.logs)
+    in_order(&request, record.value.logs)
 }
 
 /// `ListWorkRequestErrors`.
 pub async fn list_errors(context: Context, request: Request) -> Result<Reply, ApiError> {
     let record = load(&context, &request).await?;
-    super::page_of(&request, &record.errors)
+    in_order(&request, record.value.errors)
+}
+
+/// Entries oldest first, unless the request wants them the other way round.
+fn in_order<T: Serialize>(request: &Request, mut entries: Vec<T>) -> Result<Reply, ApiError> {
+    if request.query::<String>("sortOrder")?.as_deref() == Some("DESC") {
+        entries.reverse();
+    }
+    super::page_of(request, &entries)
 }
 
 async fn load(

@@ -21,11 +21,11 @@ use crate::region::Region;
 /// [`calotype_store::Store::keep`].
 pub async fn roots(region: &Region) -> Result<BTreeSet<ManifestId>, Error> {
     let images = region.db.list_all::<ImageRecord>(Query::new()).await?;
-    let volumes = region.db.list_all::<BootVolumeRecord>(Query::new()).await?;
+    let volumes = region.db.list_all::<BootVolumeRecord>(BootVolumeRecord::alive()).await?;
     let of_images =
         images.iter().filter(|image| image.needs_disk()).filter_map(|image| image.manifest);
-    let alive = volumes.iter().filter(|volume| volume.is_alive());
-    let of_volumes = alive.flat_map(|volume| [Some(volume.base), volume.next_base]).flatten();
+    let of_volumes =
+        volumes.iter().flat_map(|volume| [Some(volume.base), volume.next_base]).flatten();
     let mut roots: BTreeSet<_> = of_images.chain(of_volumes).collect();
     let mut add = |segments: &[Segment]| {
         roots.extend(segments.iter().map(|segment| segment.manifest));

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use calotype_api::boot_volumes::BootVolumeState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::records::volume;
@@ -72,7 +72,7 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
         volumes::remove(&region.paths, &files)
     })
     .await?;
-    volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+    volume.value.terminate(Timestamp::now());
     context.write(Batch::new().replace(&volume));
     Ok(())
 }

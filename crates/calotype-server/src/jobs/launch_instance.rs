@@ -10,6 +10,7 @@ use calotype_api::boot_volumes::BootVolumeState;
 use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Seeded, Step, StepContext, StepError, Workflow, blocking, guest, resource, seed};
@@ -130,7 +131,7 @@ async fn release(context: &mut Context) -> Result<(), StepError> {
     let is_new = volume.resource.lifecycle_state != BootVolumeState::Available;
     volume.value.instance_id = None;
     if is_new {
-        volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+        volume.value.terminate(Timestamp::now());
     }
     let directory = crate::guests::machine_directory(&region.paths, &instance);
     let files = volume.value.clone();
@@ -141,7 +142,7 @@ async fn release(context: &mut Context) -> Result<(), StepError> {
         volumes::remove_tree(&directory)
     })
     .await?;
-    instance.value.resource.lifecycle_state = InstanceState::Terminated;
+    instance.value.terminate(Timestamp::now());
     context.write(Batch::new().replace(&instance).replace(&volume));
     Ok(())
 }

@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
-use calotype_api::boot_volumes::BootVolumeState;
-use calotype_api::instances::InstanceState;
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::records::{instance, volume_of};
 use super::{
     Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, guest, resource, seed,
 };
-use crate::app::network;
+use crate::app::{console_connections, network};
 use crate::db::Batch;
 use crate::records::InstanceRecord;
 use crate::region::Region;
@@ -94,13 +93,15 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
         volumes::remove_tree(&directory)
     })
     .await?;
-    instance.value.resource.lifecycle_state = InstanceState::Terminated;
+    let now = Timestamp::now();
+    console_connections::end_all(&region, &instance.resource.id, now).await?;
+    instance.value.terminate(now);
     let mut batch = Batch::new().replace(&instance);
     // Done again after a crash, the volume may be somebody else's already.
     if volume.instance_id.as_ref() == Some(&context.state.instance_id) {
         volume.value.instance_id = None;
         if !context.state.preserve_boot_volume {
-            volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+            volume.value.terminate(now);
             let (region, files) = (Arc::clone(&region), volume.value.clone());
             blocking("The boot volume could not be removed", move || {
                 volumes::remove(&region.paths, &files)

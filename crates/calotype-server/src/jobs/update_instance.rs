@@ -19,6 +19,7 @@ use calotype_api::instances::{InstanceShapeConfig, InstanceState};
 use calotype_api::ocid::Ocid;
 use calotype_api::sources::InstanceSourceDetails;
 use calotype_api::work_requests::ActionType;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::records::{instance, volume};
@@ -250,7 +251,7 @@ async fn let_go(context: &mut Context, id: &Ocid, preserve: bool) -> Result<(), 
     }
     volume.value.instance_id = None;
     if !preserve {
-        volume.value.resource.lifecycle_state = BootVolumeState::Terminated;
+        volume.value.terminate(Timestamp::now());
         let files = volume.value.clone();
         blocking("The boot volume could not be removed", move || {
             volumes::remove(&region.paths, &files)

@@ -169,6 +169,7 @@ impl Launch {
             system_uuid: Uuid::new_v4().to_string(),
             capturing: None,
             boot_volume_detached: false,
+            time_terminated: None,
         });
         let batch = planned.batch.and(volume_batch).create(&instance);
         Ok(Self { instance, batch })

@@ -260,6 +260,7 @@ impl Source {
                     directory: short_name(&id),
                     size_bytes: *size_bytes,
                     instance_id: Some(instance_id),
+                    time_terminated: None,
                 };
                 (id, Batch::new().require(image).insert(&record))
             }

@@ -131,7 +131,8 @@ pub async fn create_tag_default(context: Context, request: Request) -> Result<Re
         },
     });
     let reply = Reply::ok(&default.resource)?.etag(default.etag());
-    context.commit(Batch::new().require(&tag).create(&default), reply).await
+    // Replaced, so that of two defaults for the key one is too late, and so is one for a key that is being deleted.
+    context.commit(Batch::new().replace(&tag).create(&default), reply).await
 }
 
 fn check_default(tag: &TagRecord, value: &str, is_required: bool) -> Result<(), ApiError> {
@@ -171,11 +172,11 @@ pub async fn list_tag_defaults(context: Context, request: Request) -> Result<Rep
     if let Some(tag) = request.query::<Ocid>("tagDefinitionId")? {
         query = query.parent(tag.as_str());
     }
-    let defaults = context.region.db.list_all::<TagDefaultRecord>(query).await?;
-    let wanted =
-        |one: &&Versioned<TagDefaultRecord>| id.as_ref().is_none_or(|id| *id == one.resource.id);
-    let defaults: Vec<_> = defaults.iter().filter(wanted).map(|one| &one.resource).collect();
-    crate::app::page_of(&request, &defaults)
+    crate::app::list_by(&context, &request, query, |one: &TagDefaultRecord| {
+        let wanted = id.as_ref().is_none_or(|id| *id == one.resource.id);
+        wanted.then(|| one.resource.clone())
+    })
+    .await
 }
 
 /// `UpdateTagDefault`.

@@ -104,7 +104,8 @@ pub async fn create_tag(context: Context, request: Request) -> Result<Reply, Api
     let owner = tag.resource.id.to_string();
     let claim = Claim { what, scope: None, owner, time_created: context.now };
     let reply = Reply::ok(&tag.resource)?.etag(tag.etag());
-    context.commit(Batch::new().require(&namespace).insert(&claim).create(&tag), reply).await
+    // Replaced, so that whoever retires the namespace meanwhile retires this key as well, or is too late.
+    context.commit(Batch::new().replace(&namespace).insert(&claim).create(&tag), reply).await
 }
 
 fn check_validator(validator: Option<&TagValidator>) -> Result<(), ApiError> {
@@ -138,9 +139,8 @@ pub async fn list_tags(context: Context, request: Request) -> Result<Reply, ApiE
     if let Some(state) = request.query::<String>("lifecycleState")? {
         query = query.state(state);
     }
-    let tags = context.region.db.list_all::<TagRecord>(query).await?;
-    let tags: Vec<_> = tags.into_iter().map(|tag| summary(tag.value.resource)).collect();
-    crate::app::page_of(&request, &tags)
+    let shown = |tag: &TagRecord| Some(summary(tag.resource.clone()));
+    crate::app::list_by(&context, &request, query, shown).await
 }
 
 fn summary(tag: Tag) -> TagSummary {

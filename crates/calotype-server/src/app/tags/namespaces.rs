@@ -108,21 +108,24 @@ pub async fn get_tag_namespace(context: Context, request: Request) -> Result<Rep
     Reply::ok(&namespace.resource)
 }
 
-/// `ListTagNamespaces`: those of a compartment, with `includeSubcompartments` those below the tenancy as well.
+/// `ListTagNamespaces`: those of a compartment, with `includeSubcompartments` all of the tenancy.
 pub async fn list_tag_namespaces(context: Context, request: Request) -> Result<Reply, ApiError> {
     let compartment: Ocid = request.required_query("compartmentId")?;
     identity::compartment_exists(&context, &compartment).await?;
     let mut query = Query::new();
-    let below = request.query::<bool>("includeSubcompartments")?.unwrap_or(false);
-    if !(below && compartment == context.region.tenancy) {
+    if request.query::<bool>("includeSubcompartments")?.unwrap_or(false) {
+        if compartment != context.region.tenancy {
+            let only = "can be true only if compartmentId is the tenancy's";
+            return Err(ApiError::invalid_parameter("includeSubcompartments", only));
+        }
+    } else {
         query = query.compartment(compartment.as_str());
     }
     if let Some(state) = request.query::<String>("lifecycleState")? {
         query = query.state(state.to_ascii_uppercase());
     }
-    let namespaces = context.region.db.list_all::<NamespaceRecord>(query).await?;
-    let namespaces: Vec<_> = namespaces.iter().map(|one| &one.resource).collect();
-    crate::app::page_of(&request, &namespaces)
+    let shown = |one: &NamespaceRecord| Some(one.resource.clone());
+    crate::app::list_by(&context, &request, query, shown).await
 }
 
 /// `UpdateTagNamespace`. Retired, it retires all its keys; each of them comes back by itself.

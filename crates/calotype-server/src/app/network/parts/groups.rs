@@ -7,7 +7,7 @@ use calotype_api::vcn_parts::{CreateNetworkSecurityGroupDetails, Group, NetworkS
 use super::{Content, PartRecord, list_parts, of_request};
 use crate::app::claims::Claim;
 use crate::app::network::VnicRecord;
-use crate::app::{Context, page_limit, page_of, refuse_queries, sort};
+use crate::app::{Context, page_limit, refuse_queries, sort};
 use crate::db::{PageToken, Query};
 use crate::http::{Reply, Request};
 
@@ -29,16 +29,12 @@ pub async fn list_network_security_groups(
     }
     let vcn = request.query::<Ocid>("vcnId")?;
     let vcn = vcn.ok_or_else(|| ApiError::missing_parameter("compartmentId or vcnId"))?;
-    let mut query = Query::new().parent(vcn.as_str()).sort(sort(&request)?);
+    let mut query = Query::new().parent(vcn.as_str());
     if let Some(state) = request.query::<String>("lifecycleState")? {
         query = query.state(state);
     }
-    if let Some(name) = request.query::<String>("displayName")? {
-        query = query.name(name);
-    }
-    let groups = context.region.db.list_all::<PartRecord<Group>>(query).await?;
-    let groups: Vec<_> = groups.iter().map(|group| &group.resource).collect();
-    page_of(&request, &groups)
+    let shown = |group: &PartRecord<Group>| Some(group.resource.clone());
+    crate::app::list_by(&context, &request, query, shown).await
 }
 
 /// `ListNetworkSecurityGroupVnics`: who has claimed to be in it.
