@@ -166,13 +166,19 @@ class Region:
 
     # The command line and the official clients.
 
-    def calotype(self, *arguments):
+    def begin(self, *arguments):
+        """Our own command, on its way."""
         cache = os.environ.get("CALOTYPE_CACHE", str(CHECKOUT / ".cache/calotype"))
-        environment = {**self.clean_environment(), "CALOTYPE_CACHE": cache}
-        command = [BINARY, "--directory", str(self.directory), *arguments]
-        done = subprocess.run(command, env=environment, text=True, capture_output=True)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
+        return subprocess.Popen(
+            [BINARY, "--directory", str(self.directory), *arguments], text=True,
+            env={**self.clean_environment(), "CALOTYPE_CACHE": cache},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def calotype(self, *arguments):
+        process = self.begin(*arguments)
+        out, err = process.communicate()
+        assert process.returncode == 0, f"{process.args}: {err}"
+        return out
 
     def clean_environment(self):
         environment = {k: v for k, v in os.environ.items() if k not in FOREIGN}

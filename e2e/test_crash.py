@@ -50,6 +50,21 @@ def guests(region):
     return witness, model
 
 
+def test_a_command_that_waits_outlasts_a_restart_of_the_service(region, guests):
+    _, model = guests
+    command = region.begin("image", "create", model.id, "--name", "waited for")
+    image = wait_until(
+        lambda: [one for one in region.images() if one.display_name == "waited for"], "the capture has begun")[0]
+    region.kill()
+    region.start()
+    out, err = command.communicate(timeout=120)
+    assert command.returncode == 0, err
+    assert out.strip() == image.id
+    assert region.compute.get_image(image.id).data.lifecycle_state == "AVAILABLE"
+    region.compute.delete_image(image.id)
+    model.reachable()
+
+
 def test_a_killed_service_goes_on_where_it_was(region, guests):
     witness, model = guests
     boot = witness.boot

@@ -286,8 +286,9 @@ def test_devices_maintenance_and_credentials_are_answered(region, worker):
     assert len(names) == 32 and "/dev/oracleoci/oraclevdb" in names
     events = region.compute.list_instance_maintenance_events(region.tenancy, instance_id=worker.id)
     assert events.data == []
-    reboot = region.compute.get_instance_maintenance_reboot(worker.id).data
-    assert reboot.time_maintenance_reboot_due_max is not None
+    with pytest.raises(oci.exceptions.ServiceError) as none:
+        region.compute.get_instance_maintenance_reboot(worker.id)
+    assert (none.value.status, none.value.code) == (404, "NotFound")
     with pytest.raises(Refused) as refused:
         region.oci("compute", "instance", "get-windows-initial-creds", "--instance-id", worker.id)
     assert refused.value.status == 400

@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use calotype_api::images::Image;
@@ -24,10 +24,12 @@ use uuid::Uuid;
 
 mod objects;
 
-pub use objects::Objects;
+pub use objects::{BUCKET, Objects};
 
 /// How long between two looks at something that is awaited.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the region may be away while somebody waits for it.
+const AWAY_MAX: Duration = Duration::from_mins(2);
 /// Longest wait for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -64,6 +66,21 @@ pub struct Refused {
     pub code: String,
     /// What is wrong.
     pub message: String,
+}
+
+/// Nobody could say how a work request ended.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the region could not be asked any more; work request {work_request} may go on there: ask for it with \
+     `oci work-requests work-request get --work-request-id {work_request}`"
+)]
+pub struct LostSight {
+    work_request: Ocid,
+}
+
+/// Whether nobody can say if what was asked for is being done.
+pub fn is_open(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<LostSight>().is_some() || error.downcast_ref::<reqwest::Error>().is_some()
 }
 
 impl Client {
@@ -196,11 +213,24 @@ impl Client {
         Ok(Answer { body, work_request, next_page, etag })
     }
 
-    /// Waits until a work request is over, telling its percentage; its failure is an error.
+    /// Waits until a work request is over, telling its percentage; its failure is an error. A region that is away
+    /// for a while, because it is started anew, is waited for, too.
+    ///
+    /// # Errors
+    /// [`LostSight`] when it cannot be told how the work request ends.
     pub async fn wait(&self, id: &Ocid, mut progress: impl FnMut(f64)) -> anyhow::Result<()> {
+        let target = format!("/20160918/workRequests/{id}");
+        let mut seen = Instant::now();
         loop {
-            let target = format!("/20160918/workRequests/{id}");
-            let request = self.get::<WorkRequest>(&target).await?.body;
+            let request = match self.get::<WorkRequest>(&target).await {
+                Ok(answer) => answer.body,
+                Err(error) if may_pass(&error) && seen.elapsed() < AWAY_MAX => {
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                    continue;
+                }
+                Err(error) => return Err(error.context(LostSight { work_request: id.clone() })),
+            };
+            seen = Instant::now();
             progress(request.percent_complete);
             match request.status {
                 WorkRequestStatus::Succeeded => return Ok(()),
@@ -238,6 +268,15 @@ impl Client {
     pub async fn instances(&self) -> anyhow::Result<Vec<Instance>> {
         self.list(&format!("/20160918/instances?compartmentId={}", self.tenancy())).await
     }
+}
+
+/// Whether a request may succeed when it is made again.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let is_away = error.downcast_ref::<reqwest::Error>().is_some();
+    let is_busy = error.downcast_ref::<Refused>().is_some_and(|refused| {
+        refused.status.is_server_error() || refused.status == StatusCode::TOO_MANY_REQUESTS
+    });
+    is_away || is_busy
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> Refused {

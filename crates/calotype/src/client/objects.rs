@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::{Client, Refused, refused};
 
 /// Files on their way in and out; whoever looks into the region's buckets sees what it is.
-const BUCKET: &str = "calotype-transfer";
+pub const BUCKET: &str = "calotype-transfer";
 /// A part of an upload, unless there would be too many of them.
 const PART_BYTES: u64 = 16 << 20;
 /// Parts that an upload may have.

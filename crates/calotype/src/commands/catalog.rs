@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use calotype_api::app_catalog::AppCatalogListingSummary;
 use serde_json::Value;
 
+use super::image;
 use crate::client::Client;
 use crate::render;
 
@@ -70,13 +71,8 @@ async fn add(client: &Client, file: &Path) -> anyhow::Result<()> {
     let Some(Value::String(image)) = image else {
         bail!("{} does not name an image", file.display());
     };
-    let named = client
-        .images()
-        .await?
-        .into_iter()
-        .find(|one| one.display_name == image || one.id.as_str() == image);
-    let id = named.map_or(image, |image| image.id.to_string());
-    details.insert("imageId".to_owned(), Value::String(id));
+    let image = image::find(client, &image).await?;
+    details.insert("imageId".to_owned(), Value::String(image.id.to_string()));
     let answer =
         client.post::<Value>("/calotype/appCatalogListings", &Value::Object(details)).await?;
     println!("{}", answer.body["resource"]["listingId"].as_str().unwrap_or_default());

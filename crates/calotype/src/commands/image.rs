@@ -168,13 +168,15 @@ async fn create(client: &Client, arguments: CreateArguments) -> anyhow::Result<(
 }
 
 /// The image with that display name or OCID, or the latest of `family/NAME`.
-async fn find(client: &Client, name: &str) -> anyhow::Result<Image> {
+pub async fn find(client: &Client, name: &str) -> anyhow::Result<Image> {
     if let Some(family) = name.strip_prefix("family/") {
         return lifecycle::latest(client, family).await;
     }
+    if name.parse::<Ocid>().is_ok() {
+        return Ok(client.get::<Image>(&format!("/20160918/images/{name}")).await?.body);
+    }
     let images = client.images().await?.into_iter();
-    let mut found: Vec<Image> =
-        images.filter(|image| image.display_name == name || image.id.as_str() == name).collect();
+    let mut found: Vec<Image> = images.filter(|image| image.display_name == name).collect();
     match found.len() {
         0 => bail!("no image is called {name}: see `calotype image list`"),
         1 => Ok(found.remove(0)),

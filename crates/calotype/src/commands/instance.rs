@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use calotype_api::instances::{Instance, InstanceState};
+use calotype_api::ocid::Ocid;
 
 use crate::client::Client;
 use crate::render;
@@ -59,14 +60,7 @@ pub async fn run(directory: &Path, command: Command) -> anyhow::Result<ExitCode>
 }
 
 async fn mark_database(client: &Client, name: &str, marked: bool) -> anyhow::Result<()> {
-    let instances = client.instances().await?;
-    let mut named = instances.iter().filter(|one| {
-        let here = one.lifecycle_state != InstanceState::Terminated;
-        here && (one.display_name == name || one.id.as_str() == name)
-    });
-    let (Some(instance), None) = (named.next(), named.next()) else {
-        bail!("there is not exactly one instance called {name}: see `calotype instance list`");
-    };
+    let instance = find(client, name).await?;
     let target = format!("/calotype/instances/{}/actions/markDatabaseSystem", instance.id);
     let details = serde_json::json!({"isDatabaseSystem": marked});
     client.post::<Instance>(&target, &details).await?;
@@ -118,11 +112,14 @@ async fn ssh(client: &Client, arguments: &SshArguments) -> anyhow::Result<ExitCo
 
 /// The instance with that display name or OCID.
 pub async fn find(client: &Client, name: &str) -> anyhow::Result<Instance> {
+    if name.parse::<Ocid>().is_ok() {
+        return Ok(client.get::<Instance>(&format!("/20160918/instances/{name}")).await?.body);
+    }
     let mut found: Vec<Instance> = client
         .instances()
         .await?
         .into_iter()
-        .filter(|instance| instance.display_name == name || instance.id.as_str() == name)
+        .filter(|instance| instance.display_name == name)
         .filter(|instance| instance.lifecycle_state != InstanceState::Terminated)
         .collect();
     match found.len() {

@@ -145,8 +145,8 @@ async fn rebuild_index(directory: &Path, json: bool) -> anyhow::Result<ExitCode>
     let usage = tokio::task::spawn_blocking(move || {
         let bar = ProgressBar::new_spinner().with_message("reading the footers of all packs");
         bar.enable_steady_tick(Duration::from_millis(200));
-        Store::drop_index(&paths.store()).map_err(locked)?;
-        let usage = open(&paths, &config)?.usage();
+        Store::drop_index(&paths.store()).map_err(locked(STOP))?;
+        let usage = open(&paths, &config, STOP)?.usage();
         bar.finish_and_clear();
         anyhow::Ok(usage)
     })
@@ -166,18 +166,21 @@ async fn rebuild_index(directory: &Path, json: bool) -> anyhow::Result<ExitCode>
 }
 
 /// The region's store, which must not be open in the service.
-fn open(paths: &Paths, config: &Config) -> anyhow::Result<Store> {
+fn open(paths: &Paths, config: &Config, advice: &'static str) -> anyhow::Result<Store> {
     let location = config.store.location(paths)?;
-    Store::open_at(&location, &paths.store(), &config.store.options()).map_err(locked)
+    Store::open_at(&location, &paths.store(), &config.store.options()).map_err(locked(advice))
 }
 
-fn locked(error: calotype_store::Error) -> anyhow::Error {
-    let is_locked = error.kind() == ErrorKind::Locked;
-    let error = anyhow::Error::from(error);
-    if is_locked {
-        error.context("the region is being served: leave out --offline, or stop `calotype serve`")
-    } else {
-        error
+/// What to do about a store that the service has open.
+const STOP: &str = "the region is being served: stop `calotype serve`";
+const STOP_OR_ASK: &str =
+    "the region is being served: leave out --offline, or stop `calotype serve`";
+
+fn locked(advice: &'static str) -> impl Fn(calotype_store::Error) -> anyhow::Error {
+    move |error| {
+        let is_locked = error.kind() == ErrorKind::Locked;
+        let error = anyhow::Error::from(error);
+        if is_locked { error.context(advice) } else { error }
     }
 }
 
@@ -224,7 +227,7 @@ async fn scrub_offline(directory: &Path, arguments: ScrubArguments) -> anyhow::R
     let time_started = Timestamp::now();
     let catalog = paths.catalog();
     let scrubbed = tokio::task::spawn_blocking(move || {
-        let store = open(&paths, &config)?;
+        let store = open(&paths, &config, STOP_OR_ASK)?;
         let copy = arguments.repair_from.as_deref().map(StoreCopy::open).transpose()?;
         let also: Vec<&dyn ChunkSource> = copy.iter().map(|copy| copy as _).collect();
         let rate_bytes_per_second = arguments.rate_mib.map(|mib| mib.saturating_mul(BYTES_PER_MIB));

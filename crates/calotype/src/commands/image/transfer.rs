@@ -10,7 +10,7 @@ use calotype_store::FileSource;
 use serde_json::{Value, json};
 
 use super::{find, wait};
-use crate::client::{Client, Objects};
+use crate::client::{BUCKET, Client, Objects, is_open};
 use crate::render;
 
 /// Arguments of `calotype image import`.
@@ -78,8 +78,7 @@ pub async fn import(client: &Client, arguments: ImportArguments) -> anyhow::Resu
         }
         Err(error) => Err(error),
     };
-    // Whether it became an image or not, the file has arrived.
-    objects.delete(&object).await?;
+    tidy(&objects, &object, &imported).await;
     println!("{}", imported?.body.id);
     Ok(())
 }
@@ -116,8 +115,21 @@ pub async fn export(client: &Client, arguments: ExportArguments) -> anyhow::Resu
     if moved.is_err() {
         let _ = std::fs::remove_file(&partial);
     }
-    objects.delete(&object).await?;
+    tidy(&objects, &object, &moved).await;
     moved
+}
+
+/// Deletes the object that was between the file and the image, unless the region may still be at it. Neither changes
+/// what the command has done.
+async fn tidy<T>(objects: &Objects<'_>, object: &str, done: &anyhow::Result<T>) {
+    let left = if done.as_ref().is_err_and(is_open) {
+        Some("the region may still need it".to_owned())
+    } else {
+        objects.delete(object).await.err().map(|error| format!("{error:#}"))
+    };
+    if let Some(why) = left {
+        eprintln!("warning: object {object} in bucket {} is left: {why}", BUCKET);
+    }
 }
 
 async fn export_to(client: &Client, image: &Image, details: &Value) -> anyhow::Result<()> {
