@@ -43,6 +43,7 @@ mod limits;
 mod pass;
 mod room;
 mod serial;
+mod tasks;
 
 /// The consoles of a region.
 pub struct Consoles {

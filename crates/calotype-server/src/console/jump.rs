@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use super::limits::CHANNELS_MAX;
 use super::pass::{Pass, answer};
 use super::room::Room;
+use super::tasks::Tasks;
 use crate::region::Region;
 
 pub(super) struct Jump {
@@ -21,6 +22,7 @@ pub(super) struct Jump {
     entered: watch::Sender<Option<Ocid>>,
     pass: Option<Pass>,
     channels: Arc<Semaphore>,
+    tasks: Tasks,
 }
 
 impl Jump {
@@ -30,7 +32,7 @@ impl Jump {
         entered: watch::Sender<Option<Ocid>>,
     ) -> Self {
         let channels = Arc::new(Semaphore::new(CHANNELS_MAX));
-        Self { region, config, entered, pass: None, channels }
+        Self { region, config, entered, pass: None, channels, tasks: Tasks::default() }
     }
 }
 
@@ -78,8 +80,7 @@ impl Handler for Jump {
         };
         reply.accept().await;
         let (config, room) = (Arc::clone(&self.config), Room::new(self.region.clone(), pass));
-        // Ends with the channel, which ends with the connection.
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let ended = async {
                 russh::server::run_stream(config, channel.into_stream(), room).await?.await
             };

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::limits::CHANNELS_MAX;
 use super::pass::{Pass, answer};
 use super::serial;
+use super::tasks::Tasks;
 use crate::region::Region;
 
 /// The port of the screen.
@@ -27,12 +28,13 @@ pub(super) struct Room {
     channels: Arc<Semaphore>,
     /// Sessions that have not asked for the console yet.
     waiting: HashMap<ChannelId, (Channel<Msg>, OwnedSemaphorePermit)>,
+    tasks: Tasks,
 }
 
 impl Room {
     pub(super) fn new(region: Weak<Region>, pass: Pass) -> Self {
         let channels = Arc::new(Semaphore::new(CHANNELS_MAX));
-        Self { region, pass, channels, waiting: HashMap::new() }
+        Self { region, pass, channels, waiting: HashMap::new(), tasks: Tasks::default() }
     }
 
     /// Where QEMU shows the screen, if the guest runs.
@@ -110,7 +112,7 @@ impl Handler for Room {
         };
         session.channel_success(channel.id())?;
         let (region, instance) = (self.region.clone(), self.pass.instance.clone());
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let mut stream = channel.into_stream();
             // An error means that the client is gone.
             let _ = serial::attend(&region, &instance, &mut stream).await;
@@ -171,7 +173,7 @@ impl Handler for Room {
             return Ok(());
         };
         reply.accept().await;
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let mut stream = channel.into_stream();
             // Either end may go at any time.
             let _ = tokio::io::copy_bidirectional(&mut stream, &mut screen).await;

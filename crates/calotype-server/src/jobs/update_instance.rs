@@ -17,6 +17,7 @@ use calotype_api::boot_volumes::BootVolumeState;
 use calotype_api::images::{LaunchMode, LaunchOptions};
 use calotype_api::instances::{InstanceShapeConfig, InstanceState};
 use calotype_api::ocid::Ocid;
+use calotype_api::platform_config::PlatformConfig;
 use calotype_api::sources::InstanceSourceDetails;
 use calotype_api::work_requests::ActionType;
 use jiff::Timestamp;
@@ -39,6 +40,8 @@ pub struct Hardware {
     launch_mode: LaunchMode,
     launch_options: LaunchOptions,
     fault_domain: String,
+    #[serde(default)]
+    platform_config: Option<PlatformConfig>,
     image_id: Option<Ocid>,
     source_details: InstanceSourceDetails,
     boot_volume_id: Ocid,
@@ -55,6 +58,7 @@ impl Hardware {
             launch_mode: resource.launch_mode,
             launch_options: resource.launch_options.clone(),
             fault_domain: resource.fault_domain.clone(),
+            platform_config: resource.platform_config.clone(),
             image_id: resource.image_id.clone(),
             source_details: resource.source_details.clone(),
             boot_volume_id: instance.boot_volume_id.clone(),
@@ -70,6 +74,7 @@ impl Hardware {
         resource.launch_mode = before.launch_mode;
         resource.launch_options = before.launch_options;
         resource.fault_domain = before.fault_domain;
+        resource.platform_config = before.platform_config;
         resource.image_id = before.image_id;
         resource.source_details = before.source_details;
         instance.boot_volume_id = before.boot_volume_id;
