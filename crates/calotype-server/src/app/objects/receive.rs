@@ -174,9 +174,9 @@ async fn feed(
     Ok(())
 }
 
-/// Stores bytes that are in memory, on the calling thread, which may wait.
-pub fn store_bytes(store: &Store, bytes: Vec<u8>) -> calotype_store::Result<Received> {
-    Ok(Received { committed: commit(store, Box::new(bytes))?, md5: None })
+/// Stores what the region made itself, on the calling thread, which may wait.
+pub fn store_own(store: &Store, source: Box<dyn Source>) -> calotype_store::Result<Received> {
+    Ok(Received { committed: commit(store, source)?, md5: None })
 }
 
 /// With the SHA-256, if it is taken.
