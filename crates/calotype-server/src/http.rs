@@ -45,7 +45,6 @@ mod upload;
 mod tests;
 
 pub use reply::{Reply, ReplyBody};
-pub(crate) use request::decode;
 pub use request::{PathParameters, QueryParameters, Request};
 pub use serve::serve;
 pub use upload::Upload;

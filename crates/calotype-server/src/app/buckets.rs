@@ -7,6 +7,7 @@ use calotype_api::buckets::{
     NamespaceMetadata, PublicAccessType, UpdateBucketDetails, Versioning,
 };
 use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::object_head;
 use calotype_api::ocid::Ocid;
 use data_encoding::BASE32_NOPAD;
 use http::StatusCode;
@@ -14,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::multipart::UploadRecord;
-use super::objects::{ObjectRecord, attributes};
+use super::objects::ObjectRecord;
 use super::preauthenticated_requests::PreauthenticatedRecord;
 use super::{Context, identity, tags};
 use crate::db::{Batch, Document, PageToken, Query, Sort, SortKey, SortOrder, Versioned};
@@ -135,7 +136,7 @@ pub async fn create(context: Context, request: Request) -> Result<Reply, ApiErro
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
     let compartment = &details.compartment_id;
     let defined_tags = tags::on_create(&context, compartment, freeform, defined).await?;
-    let metadata = attributes::metadata(details.metadata.unwrap_or_default())?;
+    let metadata = object_head::metadata(details.metadata.unwrap_or_default())?;
     let bucket = Versioned::first(BucketRecord {
         resource: Bucket {
             approximate_count: None,
@@ -326,7 +327,7 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         resource.compartment_id = compartment;
     }
     if let Some(metadata) = details.metadata {
-        resource.metadata = changed(&resource.metadata, attributes::metadata(metadata)?);
+        resource.metadata = changed(&resource.metadata, object_head::metadata(metadata)?);
     }
     if details.freeform_tags.is_some() {
         resource.freeform_tags = details.freeform_tags;
