@@ -31,6 +31,7 @@ use crate::operations::Operation;
 mod download;
 mod exchange;
 mod limits;
+mod pace;
 mod published;
 mod replay;
 mod reply;
