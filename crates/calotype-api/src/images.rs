@@ -166,7 +166,8 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// The format of a file to export to. OCI has all but the last.
+    /// The format of a file to export to. OCI has those up to `VDI`: `QCOW2` is compressed, `VMDK` is
+    /// `streamOptimized` and `VHD` is dynamic. The others are ours.
     ExportFormat {
         Qcow2 = "QCOW2",
         Vmdk = "VMDK",
@@ -174,6 +175,9 @@ wire_enum! {
         Vhd = "VHD",
         Vdi = "VDI",
         Raw = "RAW",
+        Qcow2Sparse = "QCOW2_SPARSE",
+        VmdkSparse = "VMDK_SPARSE",
+        VhdFixed = "VHD_FIXED",
     }
 }
 

@@ -6,6 +6,8 @@
 //! * [`body`] reads a request's JSON and names the field that is wrong.
 //! * [`error`] is the only table of error codes and statuses.
 //! * [`ocid`] is the only place that knows the form of an identifier.
+//! * [`object_head`], [`object_list`], [`object_url`], [`range`] and [`upload_parts`] read what requests about objects
+//!   say outside of a JSON body.
 //! * [`sign`] signs requests and verifies signatures.
 //!
 //! This crate does no I/O, reads no clock and runs no task: whoever needs the time passes it in.
@@ -23,10 +25,15 @@ pub mod images;
 pub mod instance_actions;
 pub mod instances;
 pub mod networks;
+pub mod object_head;
+pub mod object_list;
+pub mod object_url;
 pub mod objects;
 pub mod ocid;
+pub mod percent;
 pub mod platform_config;
 pub mod preauthenticated_requests;
+pub mod range;
 pub mod shape_compatibility;
 pub mod shapes;
 pub mod sign;
@@ -35,6 +42,7 @@ pub mod tag_definitions;
 pub mod tags;
 pub mod text;
 pub mod time;
+pub mod upload_parts;
 pub mod vcn_parts;
 pub mod wire_enum;
 pub mod work_requests;

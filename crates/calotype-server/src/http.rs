@@ -31,6 +31,7 @@ use crate::operations::Operation;
 mod download;
 mod exchange;
 mod limits;
+mod pace;
 mod published;
 mod replay;
 mod reply;
@@ -45,7 +46,6 @@ mod upload;
 mod tests;
 
 pub use reply::{Reply, ReplyBody};
-pub(crate) use request::decode;
 pub use request::{PathParameters, QueryParameters, Request};
 pub use serve::serve;
 pub use upload::Upload;

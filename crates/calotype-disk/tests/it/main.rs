@@ -12,6 +12,7 @@ mod layered;
 mod oci_archive;
 mod oci_archive_written;
 mod qcow2;
+mod samples;
 mod spots;
 mod strangers_qcow2;
 mod support;

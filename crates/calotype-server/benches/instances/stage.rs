@@ -9,7 +9,7 @@ use calotype_api::Ocid;
 use calotype_api::images::{CreateImageDetails, ExportFormat, Firmware, ImageState};
 use calotype_api::instances::{InstanceState, LaunchInstanceDetails};
 use calotype_confined::Expected;
-use calotype_server::app::buckets::{self, BucketRecord};
+use calotype_server::app::buckets::BucketRecord;
 use calotype_server::app::images::Capture;
 use calotype_server::app::instances::Launch;
 use calotype_server::app::multipart::writer::ObjectWriter;
@@ -117,16 +117,8 @@ impl Stage {
 
     /// Puts a file into a bucket, which is made with the first.
     pub async fn put(&self, name: &str, file: &Path) -> Versioned<ObjectRecord> {
-        let bucket = serde_json::json!({"resource": {
-            "compartmentId": self.region.tenancy,
-            "createdBy": self.config.administrator,
-            "etag": "",
-            "metadata": {},
-            "name": BUCKET,
-            "namespace": buckets::namespace(&self.region),
-            "timeCreated": "2026-01-01T00:00:00Z",
-        }});
-        let bucket: BucketRecord = serde_json::from_value(bucket).unwrap();
+        let (maker, now) = (&self.config.administrator, Timestamp::now());
+        let bucket = BucketRecord::new(&self.region, BUCKET, maker, now);
         let _there_already = self.region.db.apply(Batch::new().insert(&bucket)).await;
         let none = Attributes::default();
         let writer = ObjectWriter::begin(&self.region, BUCKET, name, none).await.unwrap();

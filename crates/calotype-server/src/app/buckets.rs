@@ -7,14 +7,16 @@ use calotype_api::buckets::{
     NamespaceMetadata, PublicAccessType, UpdateBucketDetails, Versioning,
 };
 use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::object_head;
 use calotype_api::ocid::Ocid;
+use calotype_api::tags::{DefinedTags, FreeformTags};
 use data_encoding::BASE32_NOPAD;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::multipart::UploadRecord;
-use super::objects::{ObjectRecord, attributes};
+use super::objects::ObjectRecord;
 use super::preauthenticated_requests::PreauthenticatedRecord;
 use super::{Context, identity, tags};
 use crate::db::{Batch, Document, PageToken, Query, Sort, SortKey, SortOrder, Versioned};
@@ -31,6 +33,38 @@ const NAMESPACE_LENGTH: usize = 12;
 pub struct BucketRecord {
     /// The bucket as clients see it, without its etag, which is that of the document.
     pub resource: Bucket,
+}
+
+impl BucketRecord {
+    /// A new bucket in the tenancy's root compartment, without tags and metadata.
+    pub fn new(region: &Region, name: &str, created_by: &impl ToString, now: Timestamp) -> Self {
+        let resource = Bucket {
+            approximate_count: None,
+            approximate_size: None,
+            auto_tiering: Some(AutoTiering::Disabled),
+            bucket_scope: Some(BucketScope::Namespace),
+            compartment_id: region.tenancy.clone(),
+            created_by: created_by.to_string(),
+            defined_tags: Some(DefinedTags::new()),
+            etag: String::new(),
+            freeform_tags: Some(FreeformTags::new()),
+            id: Some(region.new_id("bucket")),
+            is_bucket_key_enabled: Some(false),
+            is_read_only: Some(false),
+            kms_key_id: None,
+            metadata: BTreeMap::new(),
+            name: name.to_owned(),
+            namespace: namespace(region),
+            object_events_enabled: Some(false),
+            object_lifecycle_policy_etag: None,
+            public_access_type: Some(PublicAccessType::NoPublicAccess),
+            replication_enabled: Some(false),
+            storage_tier: Some(BucketStorageTier::Standard),
+            time_created: now.into(),
+            versioning: Some(Versioning::Disabled),
+        };
+        Self { resource }
+    }
 }
 
 impl Document for BucketRecord {
@@ -135,32 +169,15 @@ pub async fn create(context: Context, request: Request) -> Result<Reply, ApiErro
     let (freeform, defined) = (details.freeform_tags.as_ref(), details.defined_tags);
     let compartment = &details.compartment_id;
     let defined_tags = tags::on_create(&context, compartment, freeform, defined).await?;
-    let metadata = attributes::metadata(details.metadata.unwrap_or_default())?;
+    let BucketRecord { resource } =
+        BucketRecord::new(&context.region, &details.name, &context.principal.user, context.now);
     let bucket = Versioned::first(BucketRecord {
         resource: Bucket {
-            approximate_count: None,
-            approximate_size: None,
-            auto_tiering: Some(AutoTiering::Disabled),
-            bucket_scope: Some(BucketScope::Namespace),
             compartment_id: details.compartment_id,
-            created_by: context.principal.user.to_string(),
             defined_tags: Some(defined_tags),
-            etag: String::new(),
             freeform_tags: Some(details.freeform_tags.unwrap_or_default()),
-            id: Some(context.region.new_id("bucket")),
-            is_bucket_key_enabled: Some(false),
-            is_read_only: Some(false),
-            kms_key_id: None,
-            metadata,
-            name: details.name,
-            namespace,
-            object_events_enabled: Some(false),
-            object_lifecycle_policy_etag: None,
-            public_access_type: Some(PublicAccessType::NoPublicAccess),
-            replication_enabled: Some(false),
-            storage_tier: Some(BucketStorageTier::Standard),
-            time_created: context.now.into(),
-            versioning: Some(Versioning::Disabled),
+            metadata: object_head::metadata(details.metadata.unwrap_or_default())?,
+            ..resource
         },
     });
     let name = &bucket.resource.name;
@@ -327,7 +344,7 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         resource.compartment_id = compartment;
     }
     if let Some(metadata) = details.metadata {
-        resource.metadata = changed(&resource.metadata, attributes::metadata(metadata)?);
+        resource.metadata = changed(&resource.metadata, object_head::metadata(metadata)?);
     }
     if details.freeform_tags.is_some() {
         resource.freeform_tags = details.freeform_tags;

@@ -1,12 +1,12 @@
 //! Uploads in parts: begun, filled in any order, and made into an object of which no byte is copied.
 
-use std::collections::BTreeMap;
-
 use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::object_head::check_name;
 use calotype_api::objects::{
     CommitMultipartUploadDetails, CommitMultipartUploadPartDetails, CreateMultipartUploadDetails,
     MultipartUpload, MultipartUploadPartSummary, StorageTier,
 };
+use calotype_api::upload_parts::choose;
 use data_encoding::BASE64;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -148,7 +148,7 @@ fn new_upload(
     object: String,
     attributes: Attributes,
 ) -> Result<UploadRecord, ApiError> {
-    objects::check_name(&object)?;
+    check_name(&object)?;
     let upload_id = Uuid::new_v4().to_string();
     Ok(UploadRecord { upload_id, bucket, object, attributes, time_created: Timestamp::now() })
 }
@@ -288,7 +288,10 @@ pub(super) async fn commit_upload(
 ) -> Result<Versioned<ObjectRecord>, ApiError> {
     let all = parts(region, &upload.upload_id).await?;
     let chosen = match wanted {
-        Some(wanted) => choose(&all, wanted)?,
+        Some(wanted) => {
+            let numbered = all.iter().map(|part| (part.number, (part.etag(), part))).collect();
+            choose(&numbered, wanted)?
+        }
         None => all.iter().collect(),
     };
     let new = object_of(upload, &chosen)?;
@@ -344,30 +347,6 @@ fn object_of(
         md5: md5_of_parts(chosen),
         attributes: upload.attributes.clone(),
     })
-}
-
-fn choose<'p>(
-    all: &'p [Versioned<PartRecord>],
-    wanted: &[CommitMultipartUploadPartDetails],
-) -> Result<Vec<&'p Versioned<PartRecord>>, ApiError> {
-    let invalid = |number: u32, what: &str| {
-        let message = format!("Part {number} {what}");
-        ApiError::new(ErrorCode::InvalidUploadPart, message)
-    };
-    let by_number: BTreeMap<_, _> = all.iter().map(|part| (part.number, part)).collect();
-    let mut chosen = BTreeMap::new();
-    for CommitMultipartUploadPartDetails { etag, part_num } in wanted {
-        let Some(part) = by_number.get(part_num) else {
-            return Err(invalid(*part_num, "was not uploaded"));
-        };
-        if etag.trim_matches('"') != part.etag() {
-            return Err(invalid(*part_num, "has another etag"));
-        }
-        if chosen.insert(*part_num, *part).is_some() {
-            return Err(invalid(*part_num, "is named more than once"));
-        }
-    }
-    Ok(chosen.into_values().collect())
 }
 
 /// The MD5 of the parts' MD5s, with their number, if all have one.

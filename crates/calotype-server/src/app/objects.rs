@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::error::ApiError;
+use calotype_api::object_head::{self, check_name};
 use calotype_api::objects::{CopyObjectDetails, RenameObjectDetails};
 use calotype_api::sign::http_date;
 use data_encoding::BASE64;
@@ -39,8 +40,6 @@ pub const PUT_BYTES_MAX: u64 = 50 << 30;
 pub const OBJECT_BYTES_MAX: u64 = 10 << 40;
 /// How often an object is looked up that is written anew all the time.
 const OPENINGS_MAX: usize = 16;
-/// Bytes of an object's name.
-const NAME_BYTES_MAX: usize = 1024;
 
 /// What a `GetObject` may have told in place of what the object says about itself: parameter and header.
 const TOLD_INSTEAD: &[(&str, &str)] = &[
@@ -51,18 +50,6 @@ const TOLD_INSTEAD: &[(&str, &str)] = &[
     ("httpResponseContentEncoding", "content-encoding"),
     ("httpResponseExpires", "expires"),
 ];
-
-/// Refuses what cannot be an object's name.
-pub fn check_name(name: &str) -> Result<(), ApiError> {
-    let forbidden = |character: char| matches!(character, '\n' | '\r' | '\0');
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains(forbidden) {
-        return Ok(());
-    }
-    let message = format!(
-        "An object's name has 1 to {NAME_BYTES_MAX} bytes without NUL, carriage return and newline"
-    );
-    Err(ApiError::new(ErrorCode::InvalidObjectName, message))
-}
 
 /// The bucket, which is there, and the object's name of a request's path.
 pub(super) async fn place(
@@ -127,7 +114,7 @@ pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> 
     let mut reply = get_from(&context, &request, &bucket, &name).await?;
     for (parameter, header) in TOLD_INSTEAD {
         if let Some(value) = request.query::<String>(parameter)? {
-            attributes::check_text(parameter, &value)?;
+            object_head::check_text(parameter, &value)?;
             reply = reply.header(*header, value);
         }
     }
@@ -230,7 +217,7 @@ pub async fn copy(context: Context, request: Request) -> Result<Reply, ApiError>
         .check(Some(&source.etag()))?;
     let mut attributes = source.attributes.clone();
     if let Some(metadata) = details.destination_object_metadata {
-        attributes.metadata = attributes::metadata(metadata)?;
+        attributes.metadata = object_head::metadata(metadata)?;
     }
     let new = NewObject {
         bucket: to.value.resource.name,

@@ -4,8 +4,11 @@
 //! made it, and can do no more than that user may.
 
 use calotype_api::error::ApiError;
+use calotype_api::object_head::check_name;
+use calotype_api::object_url::ObjectPath;
 use calotype_api::objects::{CommitMultipartUploadDetails, MultipartUpload};
 use calotype_api::ocid::Ocid;
+use calotype_api::percent::encode;
 use calotype_api::preauthenticated_requests::{
     AccessType, BucketListingAction, CreatePreauthenticatedRequestDetails, PreauthenticatedRequest,
     PreauthenticatedRequestSummary,
@@ -166,7 +169,7 @@ fn check(
 ) -> Result<BucketListingAction, ApiError> {
     let access = details.access_type;
     match &details.object_name {
-        Some(name) => objects::check_name(name)?,
+        Some(name) => check_name(name)?,
         None if access.is_of_any_object() => {}
         None => return Err(ApiError::missing_parameter("objectName")),
     }
@@ -188,21 +191,11 @@ fn check(
 /// The path of the URL: that of the object, or that to which an object's name is added.
 fn access_uri(region: &Region, token: &str, record: &PreauthenticatedRecord) -> String {
     let object = match &record.object_name {
-        Some(name) if !record.access_type.is_of_any_object() => encode(name),
+        Some(name) if !record.access_type.is_of_any_object() => name.clone(),
         _ => String::new(),
     };
-    let namespace = buckets::namespace(region);
-    format!("/p/{token}/n/{namespace}/b/{}/o/{object}", record.bucket)
-}
-
-/// Percent-encodes an object's name, with its slashes as they are.
-fn encode(name: &str) -> String {
-    name.bytes().fold(String::new(), |text, byte| match byte {
-        byte if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) => {
-            text + char::from(byte).encode_utf8(&mut [0; 4])
-        }
-        byte => text + &format!("%{byte:02X}"),
-    })
+    let (namespace, bucket) = (buckets::namespace(region), record.bucket.clone());
+    ObjectPath { token: Some(token.to_owned()), namespace, bucket, object }.to_string()
 }
 
 fn summary(record: &PreauthenticatedRecord) -> PreauthenticatedRequestSummary {

@@ -14,9 +14,13 @@ pub(super) const HEADERS_TIME_MAX: Duration = Duration::from_mins(1);
 /// Time for a request's body, from its first byte to its last.
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// What the client of an upload must bring in that time, again and again: one that is slower is as good as gone,
-/// and holds up those whose turn would be next.
-pub(super) const UPLOAD_PACE_BYTES: usize = 1024 * 1024;
+/// What a client must bring of an upload, or take of an answer, in that time, again and again: one that is slower is as
+/// good as gone, and holds up those whose turn would be next.
+pub(super) const PACE_BYTES: usize = 1024 * 1024;
+
+/// What the kernel holds of an answer that it has not sent yet. It tells in steps of half of that how fast the client
+/// takes, so it is well below what must be taken in time.
+pub(super) const UNSENT_BYTES_MAX: u32 = 256 * 1024;
 
 /// What is read of content for its first piece, and then for each.
 pub(super) const DOWNLOAD_FIRST_BYTES: u64 = 64 * 1024;

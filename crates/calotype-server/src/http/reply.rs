@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use calotype_api::range::{Asked, asked};
 use calotype_api::{ApiError, ErrorCode};
 use calotype_disk::Source;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
@@ -12,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::download::{AnswerBody, Asked, Content, asked};
+use super::download::{AnswerBody, Content};
 
 pub(super) const OPC_REQUEST_ID: HeaderName = HeaderName::from_static("opc-request-id");
 const OPC_WORK_REQUEST_ID: HeaderName = HeaderName::from_static("opc-work-request-id");

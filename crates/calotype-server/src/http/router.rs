@@ -1,9 +1,10 @@
 //! From method and path to one row of the table, or to the reason why there is none.
 
+use calotype_api::percent::decode;
 use http::Method;
 
 use super::published;
-use super::request::{PathParameters, decode};
+use super::request::PathParameters;
 use crate::operations::Operation;
 
 /// Where a request goes.

@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -20,8 +21,9 @@ use super::Dispatch;
 use super::exchange::Exchange;
 use super::limits::{
     BODY_TIME_MAX, CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEADERS_TIME_MAX, PARSER_BYTES_MAX,
-    PARSER_HEADERS_MAX, SHUTDOWN_TIME_MAX,
+    PARSER_HEADERS_MAX, SHUTDOWN_TIME_MAX, UNSENT_BYTES_MAX,
 };
+use super::pace::Paced;
 
 /// How long to wait when the system has no more file descriptors: accepting again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -85,7 +87,8 @@ async fn connection<D: Dispatch>(
     // Answers are small and waited for; and a client that does not take its answer may not keep its place.
     let options = stream.set_nodelay(true).and_then(|()| {
         let milliseconds = u32::try_from(BODY_TIME_MAX.as_millis()).unwrap_or(u32::MAX);
-        Ok(sockopt::set_tcp_user_timeout(&stream, milliseconds)?)
+        sockopt::set_tcp_user_timeout(&stream, milliseconds)?;
+        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
     });
     if let Err(error) = options {
         tracing::debug!(%error, "a connection's options could not be set");
@@ -98,7 +101,7 @@ async fn connection<D: Dispatch>(
         Ok(Ok(1)) => {}
         _ => return tracing::debug!("a client said nothing"),
     }
-    let stream = match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
+    let stream = match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(Paced::new(stream))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),

@@ -130,6 +130,9 @@ impl Dispatch for Echo {
                 Ok(Reply::bytes("text/plain", "content").header("opc-bytes-remaining", "0"))
             }
             "PutObject" => streams::put(self, &request).await,
+            "GetObject" if request.path["objectName"] == "large" => {
+                Ok(Reply::content(Arc::new(streams::Large)))
+            }
             "GetObject" => Ok(Reply::content(Arc::new(streams::content()))),
             "HeadObject" => Ok(Reply::head(streams::content().len() as u64)),
             "BreakThing" => panic!("a secret of the service"),

@@ -5,7 +5,6 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use calotype_api::{ApiError, ErrorCode};
@@ -17,7 +16,8 @@ use hyper::body::Body;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::limits::{BODY_SKIP_TIME_MAX, BODY_SKIPPED_BYTES_MAX, BODY_TIME_MAX, UPLOAD_PACE_BYTES};
+use super::limits::{BODY_SKIP_TIME_MAX, BODY_SKIPPED_BYTES_MAX};
+use super::pace::Pace;
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
@@ -74,7 +74,7 @@ impl Upload {
             if let Ok(bytes) = frame.into_data()
                 && !bytes.is_empty()
             {
-                pace.took(bytes.len(), waiting_since.elapsed());
+                pace.passed(bytes.len(), waiting_since.elapsed());
                 return Ok(Some(bytes));
             }
         }
@@ -96,47 +96,5 @@ impl Upload {
             }
         };
         let _ = timeout(BODY_SKIP_TIME_MAX, skipping).await;
-    }
-}
-
-/// How long a client was waited for since it last brought its due.
-#[derive(Default)]
-struct Pace {
-    waited: Duration,
-    bytes: usize,
-}
-
-impl Pace {
-    /// How long it may still keep us waiting.
-    fn patience(&self) -> Duration {
-        BODY_TIME_MAX.saturating_sub(self.waited)
-    }
-
-    fn took(&mut self, bytes: usize, waited: Duration) {
-        self.bytes += bytes;
-        self.waited += waited;
-        if self.bytes >= UPLOAD_PACE_BYTES {
-            *self = Self::default();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_brings_his_due_may_take_for_ever_and_who_does_not_may_not() {
-        let (mut steady, mut slow) = (Pace::default(), Pace::default());
-        let wait = BODY_TIME_MAX / 4;
-        for _ in 0..100 {
-            steady.took(UPLOAD_PACE_BYTES / 2, wait);
-            assert!(steady.patience() >= wait);
-        }
-        for _ in 0..4 {
-            assert!(slow.patience() >= wait);
-            slow.took(UPLOAD_PACE_BYTES / 16, wait);
-        }
-        assert_eq!(slow.patience(), Duration::ZERO);
     }
 }

@@ -22,7 +22,7 @@ use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{ExportFormat, ImageState};
 use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::ActionType;
-use calotype_disk::{Disk, Export, Extent, FormatName, oci_archive};
+use calotype_disk::{Disk, Export, Extent, FormatName, oci_archive, qcow2, vhd, vmdk};
 use calotype_store::{ManifestId, Progress as _, StoredDisk};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -178,6 +178,9 @@ fn plan_of(
         ExportFormat::Vhd => FormatName::Vhd,
         ExportFormat::Vdi => FormatName::Vdi,
         ExportFormat::Raw => FormatName::Raw,
+        ExportFormat::Qcow2Sparse => return Box::new(qcow2::plan_sparse),
+        ExportFormat::VmdkSparse => return Box::new(vmdk::plan_sparse),
+        ExportFormat::VhdFixed => return Box::new(vhd::plan_fixed),
     };
     Box::new(move |disk| calotype_disk::plan(name, disk))
 }

@@ -11,6 +11,7 @@ use calotype_server::app::preauthenticated_requests::Access;
 use calotype_server::config::ImageConfig;
 use calotype_server::db::Batch;
 use calotype_server::foreign::{ForeignError, ForeignObject};
+use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -90,6 +91,41 @@ async fn an_export_writes_parts_in_any_order_and_its_head_last() {
     given_up.abort().await.unwrap();
     given_up.abort().await.unwrap();
     assert_eq!(stage.collect().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_zeros_of_an_export_are_one_part() {
+    const GIB: u64 = 1 << 30;
+    let stage = Stage::with_bucket().await;
+    let region = stage.region();
+    let writer = ObjectWriter::begin(region, "b", "image", Attributes::default()).await.unwrap();
+    let (first, last) = (noise(1, 1000), noise(2, 1000));
+    let (mut body, pieces) = (writer.body(), (first.clone(), last.clone()));
+    let written = tokio::task::spawn_blocking(move || {
+        body.append(pieces.0)?;
+        body.append_zeros(50)?;
+        body.append_zeros(300 * GIB + 7)?;
+        body.append(pieces.1)?;
+        // Longer than a part, and too short for one of their own.
+        body.append_zeros(20 << 20)?;
+        body.finish(Vec::new())
+    });
+    written.await.unwrap().unwrap();
+    writer.commit().await.unwrap();
+    let (object, source) = objects::open(region, "b", "image").await.unwrap();
+    let hole_end = 1050 + 300 * GIB + 7;
+    assert_eq!(object.size_bytes, hole_end + 1000 + (20 << 20));
+    assert_eq!(source.segments().len(), 4);
+    for (end, expected) in [
+        (2000, [first, vec![0; 1000]].concat()),
+        (hole_end + 1000, [vec![0; 1000], last].concat()),
+        (object.size_bytes, vec![0; 2000]),
+    ] {
+        let range = format!("bytes={}-{}", end - 2000, end - 1);
+        let range = [("range", &*range)];
+        let got = stage.ask_with(Method::GET, &stage.object("image"), b"", &range).await.ok();
+        assert!(got.body == expected, "{range:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

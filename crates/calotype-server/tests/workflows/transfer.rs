@@ -41,16 +41,8 @@ impl calotype_disk::Body for Gathered {
 impl Stage {
     /// A bucket with a disk file in it.
     async fn and_object(&self) -> Versioned<ObjectRecord> {
-        let bucket = serde_json::json!({"resource": {
-            "compartmentId": self.region().tenancy,
-            "createdBy": self.config.administrator,
-            "etag": "",
-            "metadata": {},
-            "name": "files",
-            "namespace": calotype_server::app::buckets::namespace(self.region()),
-            "timeCreated": "2026-01-01T00:00:00Z",
-        }});
-        let bucket: BucketRecord = serde_json::from_value(bucket).unwrap();
+        let (maker, now) = (&self.config.administrator, jiff::Timestamp::now());
+        let bucket = BucketRecord::new(self.region(), "files", maker, now);
         self.region().db.apply(Batch::new().insert(&bucket)).await.unwrap();
         let none = Attributes::default();
         let writer = ObjectWriter::begin(self.region(), "files", "disk.qcow2", none).await.unwrap();

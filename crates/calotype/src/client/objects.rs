@@ -1,5 +1,6 @@
 //! Object storage as the command needs it: a bucket for files on their way, uploads in parts, downloads.
 
+use std::io::SeekFrom;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,7 +10,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::{Client, Refused, refused};
 
@@ -141,7 +142,7 @@ impl Objects<'_> {
         self.client.object_request(Method::POST, target, Some(&commit)).await.map(drop)
     }
 
-    /// Downloads an object into a file.
+    /// Downloads an object into a new file, with holes where it has zeros.
     pub async fn download(
         &self,
         object: &str,
@@ -153,13 +154,21 @@ impl Objects<'_> {
         let mut answer =
             self.client.object_request(Method::GET, &self.target('o', object), None).await?;
         let size_bytes = answer.content_length().context("an object without a length")?;
-        let mut received_bytes = 0;
+        let (mut received_bytes, mut written_to) = (0, 0);
         while let Some(bytes) = answer.chunk().await? {
-            target.write_all(&bytes).await.context(writing)?;
+            let begin = received_bytes;
             received_bytes += bytes.len() as u64;
+            if bytes.iter().any(|byte| *byte != 0) {
+                if begin > written_to {
+                    target.seek(SeekFrom::Start(begin)).await.context(writing)?;
+                }
+                target.write_all(&bytes).await.context(writing)?;
+                written_to = received_bytes;
+            }
             progress(received_bytes, size_bytes);
         }
         anyhow::ensure!(received_bytes == size_bytes, "the object ended early: try again");
+        target.set_len(size_bytes).await.context(writing)?;
         target.sync_all().await.context(writing)
     }
 

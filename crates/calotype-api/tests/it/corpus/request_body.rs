@@ -1,14 +1,46 @@
 //! Any bytes as the JSON body of every request there is.
 
 use calotype_api::ErrorCode;
+use calotype_api::app_catalog::CreateAppCatalogSubscriptionDetails;
 use calotype_api::body::from_json;
-use calotype_api::console_histories::CaptureConsoleHistoryDetails;
+use calotype_api::boot_volumes::{
+    AttachBootVolumeDetails, ChangeBootVolumeCompartmentDetails, UpdateBootVolumeDetails,
+};
+use calotype_api::buckets::{CreateBucketDetails, UpdateBucketDetails};
+use calotype_api::capability_schemas::{
+    ChangeComputeImageCapabilitySchemaCompartmentDetails,
+    CreateComputeImageCapabilitySchemaDetails, UpdateComputeImageCapabilitySchemaDetails,
+};
+use calotype_api::console_connections::{
+    CreateInstanceConsoleConnectionDetails, UpdateInstanceConsoleConnectionDetails,
+};
+use calotype_api::console_histories::{CaptureConsoleHistoryDetails, UpdateConsoleHistoryDetails};
 use calotype_api::identity::CreateCompartmentDetails;
-use calotype_api::images::{CreateImageDetails, UpdateImageDetails};
+use calotype_api::images::{ChangeImageCompartmentDetails, CreateImageDetails, UpdateImageDetails};
+use calotype_api::instance_actions::{
+    ChangeInstanceCompartmentDetails, InstancePowerActionDetails,
+};
 use calotype_api::instances::{LaunchInstanceDetails, UpdateInstanceDetails};
 use calotype_api::networks::{
     CreateSubnetDetails, CreateVcnDetails, GetPublicIpByIpAddressDetails,
-    GetPublicIpByPrivateIpIdDetails,
+    GetPublicIpByPrivateIpIdDetails, UpdatePrivateIpDetails, UpdatePublicIpDetails,
+    UpdateSubnetDetails, UpdateVcnDetails, UpdateVnicDetails,
+};
+use calotype_api::objects::{
+    CommitMultipartUploadDetails, CopyObjectDetails, CreateMultipartUploadDetails,
+    RenameObjectDetails,
+};
+use calotype_api::preauthenticated_requests::CreatePreauthenticatedRequestDetails;
+use calotype_api::shape_compatibility::AddImageShapeCompatibilityEntryDetails;
+use calotype_api::sources::ExportImageDetails;
+use calotype_api::tag_definitions::{
+    CreateTagDefaultDetails, CreateTagDetails, CreateTagNamespaceDetails, UpdateTagDefaultDetails,
+    UpdateTagDetails, UpdateTagNamespaceDetails,
+};
+use calotype_api::vcn_parts::{
+    CreateDhcpDetails, CreateInternetGatewayDetails, CreateNetworkSecurityGroupDetails,
+    CreateRouteTableDetails, CreateSecurityListDetails, UpdateDhcpDetails,
+    UpdateInternetGatewayDetails, UpdateRouteTableDetails, UpdateSecurityListDetails,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,16 +49,58 @@ use serde::de::DeserializeOwned;
 const MESSAGE_BYTES_MAX: usize = 2048;
 
 pub(crate) fn run(data: &[u8]) {
+    check::<CreateAppCatalogSubscriptionDetails>(data);
+    check::<AttachBootVolumeDetails>(data);
+    check::<ChangeBootVolumeCompartmentDetails>(data);
+    check::<UpdateBootVolumeDetails>(data);
+    check::<CreateBucketDetails>(data);
+    check::<UpdateBucketDetails>(data);
+    check::<ChangeComputeImageCapabilitySchemaCompartmentDetails>(data);
+    check::<CreateComputeImageCapabilitySchemaDetails>(data);
+    check::<UpdateComputeImageCapabilitySchemaDetails>(data);
+    check::<CreateInstanceConsoleConnectionDetails>(data);
+    check::<UpdateInstanceConsoleConnectionDetails>(data);
     check::<CaptureConsoleHistoryDetails>(data);
+    check::<UpdateConsoleHistoryDetails>(data);
     check::<CreateCompartmentDetails>(data);
+    check::<ChangeImageCompartmentDetails>(data);
     check::<CreateImageDetails>(data);
+    check::<UpdateImageDetails>(data);
+    check::<ChangeInstanceCompartmentDetails>(data);
+    check::<InstancePowerActionDetails>(data);
+    check::<LaunchInstanceDetails>(data);
+    check::<UpdateInstanceDetails>(data);
     check::<CreateSubnetDetails>(data);
     check::<CreateVcnDetails>(data);
     check::<GetPublicIpByIpAddressDetails>(data);
     check::<GetPublicIpByPrivateIpIdDetails>(data);
-    check::<LaunchInstanceDetails>(data);
-    check::<UpdateImageDetails>(data);
-    check::<UpdateInstanceDetails>(data);
+    check::<UpdatePrivateIpDetails>(data);
+    check::<UpdatePublicIpDetails>(data);
+    check::<UpdateSubnetDetails>(data);
+    check::<UpdateVcnDetails>(data);
+    check::<UpdateVnicDetails>(data);
+    check::<CommitMultipartUploadDetails>(data);
+    check::<CopyObjectDetails>(data);
+    check::<CreateMultipartUploadDetails>(data);
+    check::<RenameObjectDetails>(data);
+    check::<CreatePreauthenticatedRequestDetails>(data);
+    check::<AddImageShapeCompatibilityEntryDetails>(data);
+    check::<ExportImageDetails>(data);
+    check::<CreateTagDefaultDetails>(data);
+    check::<CreateTagDetails>(data);
+    check::<CreateTagNamespaceDetails>(data);
+    check::<UpdateTagDefaultDetails>(data);
+    check::<UpdateTagDetails>(data);
+    check::<UpdateTagNamespaceDetails>(data);
+    check::<CreateDhcpDetails>(data);
+    check::<CreateInternetGatewayDetails>(data);
+    check::<CreateNetworkSecurityGroupDetails>(data);
+    check::<CreateRouteTableDetails>(data);
+    check::<CreateSecurityListDetails>(data);
+    check::<UpdateDhcpDetails>(data);
+    check::<UpdateInternetGatewayDetails>(data);
+    check::<UpdateRouteTableDetails>(data);
+    check::<UpdateSecurityListDetails>(data);
 }
 
 fn check<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(data: &[u8]) {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use calotype_api::error::ApiError;
-use calotype_disk::{Body, Head};
+use calotype_disk::{Body, Head, Source};
 use calotype_store::Kept;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -24,6 +24,8 @@ use crate::region::Region;
 
 /// Bytes of a part of a file that is written in its order: two of them are in memory.
 const PART_BYTES: usize = 16 << 20;
+/// Zeros that are a part of their own, of which nothing is in memory.
+const HOLE_BYTES_MIN: u64 = 4 * PART_BYTES as u64;
 /// Parts of such a file. Uploads over the wire have fewer.
 const PARTS_MAX: u32 = 100_000;
 
@@ -73,9 +75,14 @@ impl ObjectWriter {
 
     /// Writes a part, in place of one with the same number. Parts follow each other by their numbers in the end,
     /// and may be written in any order, several at a time.
-    pub async fn put_part(&self, number: u32, bytes: Vec<u8>) -> Result<(), ApiError> {
+    pub async fn put_part(
+        &self,
+        number: u32,
+        bytes: impl Source + 'static,
+    ) -> Result<(), ApiError> {
         let store = self.region.store.clone();
-        let storing = tokio::task::spawn_blocking(move || receive::store_bytes(&store, bytes));
+        let storing =
+            tokio::task::spawn_blocking(move || receive::store_own(&store, Box::new(bytes)));
         let received = match storing.await {
             Ok(Ok(received)) => received,
             Ok(Err(error)) => return Err(receive::store_error(&error)),
@@ -148,9 +155,7 @@ pub struct PartsInOrder {
 impl PartsInOrder {
     /// Writes what is left, and the head. The object is there after [`ObjectWriter::commit`].
     pub fn finish(mut self, head: Head) -> io::Result<()> {
-        if !self.part.is_empty() {
-            self.send()?;
-        }
+        self.send_rest()?;
         self.wait()?;
         if head.is_empty() {
             return Ok(());
@@ -158,15 +163,23 @@ impl PartsInOrder {
         self.runtime.block_on(self.writer.put_part(1, head)).map_err(io::Error::other)
     }
 
-    /// Sends the part that is full, once the one before has arrived.
-    fn send(&mut self) -> io::Result<()> {
+    /// Sends what there is of a part, whether it is full or not.
+    fn send_rest(&mut self) -> io::Result<()> {
+        if self.part.is_empty() {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.part);
+        self.send(bytes)
+    }
+
+    /// Sends a part, once the one before has arrived.
+    fn send(&mut self, bytes: impl Source + 'static) -> io::Result<()> {
         self.wait()?;
         if self.next_number > PARTS_MAX {
             let limit = u64::from(PARTS_MAX) * PART_BYTES as u64;
             return Err(io::Error::other(format!("the file has more than {limit} bytes")));
         }
         let (writer, number) = (self.writer.clone(), self.next_number);
-        let bytes = std::mem::take(&mut self.part);
         self.next_number += 1;
         self.on_its_way =
             Some(self.runtime.spawn(async move { writer.put_part(number, bytes).await }));
@@ -193,9 +206,44 @@ impl Body for PartsInOrder {
             self.part.extend_from_slice(now);
             rest = later;
             if self.part.len() == PART_BYTES {
-                self.send()?;
+                self.send_rest()?;
             }
         }
         Ok(())
+    }
+
+    fn append_zeros(&mut self, length_bytes: u64) -> io::Result<()> {
+        if length_bytes >= HOLE_BYTES_MIN {
+            self.send_rest()?;
+            return self.send(Zeros(length_bytes));
+        }
+        let mut left = usize::try_from(length_bytes).map_err(io::Error::other)?;
+        while left > 0 {
+            let now = left.min(PART_BYTES - self.part.len());
+            self.part.resize(self.part.len() + now, 0);
+            left -= now;
+            if self.part.len() == PART_BYTES {
+                self.send_rest()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// So many zeros, which the store knows without reading them.
+struct Zeros(u64);
+
+impl Source for Zeros {
+    fn length_bytes(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&self, _: u64, buf: &mut [u8]) -> io::Result<()> {
+        buf.fill(0);
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: u64) -> io::Result<(u64, bool)> {
+        Ok((self.0 - offset, false))
     }
 }

@@ -2,15 +2,16 @@
 //! which may be that of a pre-authenticated request.
 
 use calotype_api::error::ApiError;
+use calotype_api::object_head::check_name;
+use calotype_api::object_url::ObjectPath;
 use http::Uri;
 use jiff::Timestamp;
 
-use super::{ObjectRecord, ObjectSource, check_name, open};
+use super::{ObjectRecord, ObjectSource, open};
 use crate::app::preauthenticated_requests::Access;
 use crate::app::{buckets, preauthenticated_requests};
 use crate::config::Config;
 use crate::db::Versioned;
-use crate::http::decode;
 use crate::region::Region;
 
 /// Where an object is.
@@ -40,19 +41,9 @@ impl Address {
             let hosts = format!("must be a URL of this region: its host is {}", host(config));
             return Err(ApiError::invalid_parameter(field, hosts));
         }
-        let parts: Option<Vec<String>> =
-            uri.path().split('/').skip(1).map(|part| decode(part, false)).collect();
-        let parts = parts.ok_or_else(invalid)?;
-        let (token, rest) = match parts.as_slice() {
-            [p, token, rest @ ..] if p == "p" => (Some(token.clone()), rest),
-            rest => (None, rest),
-        };
-        let [n, namespace, b, bucket, o, object @ ..] = rest else { return Err(invalid()) };
-        if (n.as_str(), b.as_str(), o.as_str()) != ("n", "b", "o") {
-            return Err(invalid());
-        }
-        let (namespace, bucket) = (namespace.clone(), bucket.clone());
-        Self { namespace, bucket, object: object.join("/"), token }.checked()
+        let ObjectPath { token, namespace, bucket, object } =
+            ObjectPath::parse(uri.path()).ok_or_else(invalid)?;
+        Self { namespace, bucket, object, token }.checked()
     }
 
     /// An object named by its place.

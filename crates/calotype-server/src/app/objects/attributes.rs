@@ -3,17 +3,12 @@
 use std::collections::BTreeMap;
 
 use calotype_api::error::ApiError;
+use calotype_api::object_head::{METADATA_PREFIX, measured, metadata};
 use calotype_api::objects::{CreateMultipartUploadDetails, StorageTier};
 use serde::{Deserialize, Serialize};
 
 use crate::http::{Reply, Request};
 
-/// Prefix of the names of metadata on the wire.
-const METADATA_PREFIX: &str = "opc-meta-";
-/// Bytes of an object's metadata, names and values.
-const METADATA_BYTES_MAX: usize = 4000;
-/// Bytes of each other attribute.
-const ATTRIBUTE_BYTES_MAX: usize = 1024;
 /// The content type of an object of which nobody said one.
 const CONTENT_TYPE_DEFAULT: &str = "application/octet-stream";
 
@@ -119,45 +114,4 @@ pub fn check_tier(field: &str, tier: Option<StorageTier>) -> Result<(), ApiError
 
 fn only_standard(field: &str) -> ApiError {
     ApiError::invalid_parameter(field, "can only be Standard in this region")
-}
-
-/// Metadata as it is kept: names in lower case and without the prefix that some clients put before them.
-pub fn metadata(given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ApiError> {
-    let mut metadata = BTreeMap::new();
-    let mut bytes = 0;
-    for (name, value) in given {
-        let name = name.to_ascii_lowercase();
-        let name = name.strip_prefix(METADATA_PREFIX).unwrap_or(&name);
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if name.is_empty() || !name.bytes().all(allowed) {
-            let must = "names must be letters, digits, hyphens, underscores and periods";
-            return Err(ApiError::invalid_parameter("metadata", must));
-        }
-        check_text("metadata", &value)?;
-        bytes += name.len() + value.len();
-        metadata.insert(name.to_owned(), value);
-    }
-    if bytes > METADATA_BYTES_MAX {
-        let has = format!("has {bytes} bytes; the limit is {METADATA_BYTES_MAX}");
-        return Err(ApiError::invalid_parameter("metadata", has));
-    }
-    Ok(metadata)
-}
-
-fn measured(field: &str, text: Option<String>) -> Result<Option<String>, ApiError> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    if text.len() > ATTRIBUTE_BYTES_MAX {
-        let has = format!("has {} bytes; the limit is {ATTRIBUTE_BYTES_MAX}", text.len());
-        return Err(ApiError::invalid_parameter(field, has));
-    }
-    check_text(field, &text)?;
-    Ok(Some(text))
-}
-
-/// Refuses a text that cannot be handed out as a header.
-pub fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
-    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Ok(());
-    }
-    Err(ApiError::invalid_parameter(field, "may have only printable ASCII characters"))
 }

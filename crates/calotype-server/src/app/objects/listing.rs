@@ -6,6 +6,7 @@
 use std::ops::Bound;
 
 use calotype_api::error::ApiError;
+use calotype_api::object_list::{ObjectList, behind};
 use calotype_api::objects::{ListObjects, ObjectSummary, StorageTier};
 
 use super::record::ObjectRecord;
@@ -13,32 +14,8 @@ use crate::app::Context;
 use crate::db::{Db, Error, Query, Sort, SortKey, SortOrder, Versioned};
 use crate::http::{Reply, Request};
 
-/// Most entries of a page, and how many it has if the client does not say.
-const ENTRIES_MAX: usize = 1000;
 /// Objects that are read to see whether they lie below the beginning that was last seen, at least.
 const BATCH_MIN: usize = 8;
-/// Most bytes of a prefix, delimiter or name to begin with.
-const TEXT_BYTES_MAX: usize = 1024;
-
-/// Fields of an object that can be asked for.
-const FIELDS: &[&str] =
-    &["name", "size", "etag", "md5", "timeCreated", "timeModified", "storageTier", "archivalState"];
-
-/// What is listed.
-#[derive(Debug, Clone)]
-pub(super) struct Wanted {
-    /// Only names that begin so.
-    pub prefix: String,
-    /// Where the list begins.
-    pub from: Bound<String>,
-    /// Only names before this.
-    pub below: Option<String>,
-    /// Names that have it behind the prefix are folded.
-    pub delimiter: Option<String>,
-    /// Most entries, objects and beginnings together.
-    pub entries_max: usize,
-}
-
 /// A page.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
@@ -51,11 +28,10 @@ pub(super) struct Listed {
 }
 
 /// A page of the bucket's objects.
-pub(super) async fn list(db: &Db, bucket: &str, wanted: &Wanted) -> Result<Listed, Error> {
+pub(super) async fn list(db: &Db, bucket: &str, wanted: &ObjectList) -> Result<Listed, Error> {
     let sort = Sort { key: SortKey::Name, order: SortOrder::Ascending };
     let query = Query::new().parent(bucket).sort(sort);
-    let below = [wanted.below.clone(), behind_all(&wanted.prefix)].into_iter().flatten().min();
-    let mut from = later(wanted.from.clone(), wanted.prefix.clone());
+    let (mut from, below) = wanted.bounds();
     let mut listed = Listed::default();
     let mut batch = wanted.entries_max.saturating_add(1);
     loop {
@@ -91,43 +67,6 @@ pub(super) async fn list(db: &Db, bucket: &str, wanted: &Wanted) -> Result<Liste
     }
 }
 
-impl Wanted {
-    /// What `name` is folded to, if it is.
-    fn beginning<'n>(&self, name: &'n str) -> Option<&'n str> {
-        let delimiter = self.delimiter.as_deref()?;
-        let rest = name.get(self.prefix.len()..)?;
-        let end = self.prefix.len() + rest.find(delimiter)? + delimiter.len();
-        name.get(..end)
-    }
-}
-
-/// The later of two places where a list may begin.
-fn later(from: Bound<String>, prefix: String) -> Bound<String> {
-    match &from {
-        Bound::Included(name) | Bound::Excluded(name) if *name >= prefix => from,
-        _ => Bound::Included(prefix),
-    }
-}
-
-/// From behind every name that begins so; unbounded if no name can be.
-fn behind(beginning: &str) -> Bound<String> {
-    behind_all(beginning).map_or(Bound::Unbounded, Bound::Included)
-}
-
-/// The first text, by bytes, behind all that begin so. The order of UTF-8's bytes is that of characters.
-fn behind_all(beginning: &str) -> Option<String> {
-    let mut text = beginning.to_owned();
-    while let Some(last) = text.pop() {
-        // There is a gap in what a character can be.
-        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-        if let Some(next) = next {
-            text.push(next);
-            return Some(text);
-        }
-    }
-    None
-}
-
 /// Answers `ListObjects` for a bucket, of which the request may see what begins with `visible`.
 pub(super) async fn answer(
     context: &Context,
@@ -135,60 +74,14 @@ pub(super) async fn answer(
     bucket: &str,
     visible: &str,
 ) -> Result<Reply, ApiError> {
-    let text = |name: &'static str| -> Result<Option<String>, ApiError> {
-        match request.query::<String>(name)? {
-            Some(text) if text.len() > TEXT_BYTES_MAX || text.contains('\0') => {
-                let must = format!("must be at most {TEXT_BYTES_MAX} bytes without NUL");
-                Err(ApiError::invalid_parameter(name, must))
-            }
-            text => Ok(text),
-        }
-    };
-    let from = match (text("start")?, text("startAfter")?) {
-        (None, None) => Bound::Unbounded,
-        (Some(start), None) => Bound::Included(start),
-        (None, Some(after)) => Bound::Excluded(after),
-        (Some(_), Some(_)) => {
-            let must = "must not be given together with start";
-            return Err(ApiError::invalid_parameter("startAfter", must));
-        }
-    };
-    let prefix = text("prefix")?.unwrap_or_default();
-    if !prefix.starts_with(visible) {
-        return Err(ApiError::invalid_parameter("prefix", format!("must begin with {visible:?}")));
-    }
-    let limit = request.query::<usize>("limit")?.unwrap_or(ENTRIES_MAX);
-    if !(1..=ENTRIES_MAX).contains(&limit) {
-        let must = format!("must be between 1 and {ENTRIES_MAX}");
-        return Err(ApiError::invalid_parameter("limit", must));
-    }
-    let fields = fields(request.query::<String>("fields")?.as_deref())?;
-    let wanted = Wanted {
-        prefix,
-        from,
-        below: text("end")?,
-        delimiter: text("delimiter")?,
-        entries_max: limit,
-    };
+    let parameter = |name| request.query.get(name).map(String::as_str);
+    let wanted = ObjectList::read(parameter, visible)?;
     let listed = list(&context.region.db, bucket, &wanted).await?;
     Reply::ok(&ListObjects {
         next_start_with: listed.next,
-        objects: listed.objects.iter().map(|object| summary(object, &fields)).collect(),
+        objects: listed.objects.iter().map(|object| summary(object, &wanted.fields)).collect(),
         prefixes: Some(listed.prefixes),
     })
-}
-
-fn fields(asked: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
-    let asked = asked.unwrap_or("name").split(',').map(str::trim);
-    asked
-        .map(|field| {
-            let known = FIELDS.iter().copied().find(|known| *known == field);
-            known.ok_or_else(|| {
-                let must = format!("can have only {}", FIELDS.join(", "));
-                ApiError::invalid_parameter("fields", must)
-            })
-        })
-        .collect()
 }
 
 fn summary(object: &Versioned<ObjectRecord>, fields: &[&str]) -> ObjectSummary {
@@ -237,7 +130,7 @@ mod tests {
     }
 
     /// The whole list at once, in its order: objects, and beginnings with their delimiter.
-    fn model(names: &BTreeSet<String>, wanted: &Wanted) -> Vec<String> {
+    fn model(names: &BTreeSet<String>, wanted: &ObjectList) -> Vec<String> {
         let mut entries: Vec<String> = Vec::new();
         for name in names {
             let started = match &wanted.from {
@@ -262,7 +155,7 @@ mod tests {
         entries
     }
 
-    async fn pages(db: &Db, wanted: &Wanted) -> Vec<String> {
+    async fn pages(db: &Db, wanted: &ObjectList) -> Vec<String> {
         let mut wanted = wanted.clone();
         let mut entries: Vec<String> = Vec::new();
         loop {
@@ -321,19 +214,11 @@ mod tests {
             runtime.block_on(async {
                 let (db, _directory) = catalog(&names).await;
                 for (prefix, from, below, delimiter, entries_max) in lists {
-                    let wanted = Wanted { prefix, from, below, delimiter, entries_max };
+                    let fields = Vec::new();
+                    let wanted = ObjectList { prefix, from, below, delimiter, entries_max, fields };
                     assert_eq!(pages(&db, &wanted).await, model(&names, &wanted), "{wanted:?}");
                 }
             });
-        }
-
-        #[test]
-        fn what_is_behind_a_beginning_is_behind_all_that_begin_so(beginning in "\\PC{0,4}", rest in "\\PC{0,4}") {
-            if let Some(behind) = behind_all(&beginning) {
-                let longer = beginning.clone() + &rest;
-                prop_assert!(longer < behind);
-                prop_assert!(behind > beginning);
-            }
         }
     }
 
@@ -341,12 +226,13 @@ mod tests {
     async fn a_beginning_is_shown_once_however_much_lies_below_it() {
         let names = (0..3000).map(|n| format!("{}/{n:04}", n / 1000)).collect();
         let (db, _directory) = catalog(&names).await;
-        let wanted = Wanted {
+        let wanted = ObjectList {
             prefix: String::new(),
             from: Bound::Unbounded,
             below: None,
             delimiter: Some("/".to_owned()),
             entries_max: 10,
+            fields: Vec::new(),
         };
         let listed = list(&db, "b", &wanted).await.unwrap();
         assert_eq!(listed.prefixes, ["0/", "1/", "2/"]);

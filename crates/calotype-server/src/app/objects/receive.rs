@@ -11,6 +11,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use calotype_api::error::{ApiError, ErrorCode};
+use calotype_api::object_head;
 use calotype_disk::Source;
 use calotype_disk::raw::Raw;
 use calotype_store::{Committed, ErrorKind, Store};
@@ -136,21 +137,16 @@ struct Expected {
 
 impl Expected {
     fn of(request: &Request) -> Result<Self, ApiError> {
-        let md5 = base64(request, "content-md5")?;
-        Ok(Self { md5, sha256: base64(request, "x-content-sha256")? })
+        let md5 = digest_of(request, "content-md5")?;
+        Ok(Self { md5, sha256: digest_of(request, "x-content-sha256")? })
     }
 }
 
-/// A header that is the Base64 of `N` bytes.
-fn base64<const N: usize>(
+fn digest_of<const N: usize>(
     request: &Request,
     name: &'static str,
 ) -> Result<Option<[u8; N]>, ApiError> {
-    let Some(header) = request.header(name)? else { return Ok(None) };
-    let bytes = BASE64.decode(header.as_bytes()).ok();
-    let digest = bytes.and_then(|bytes| bytes.try_into().ok());
-    let wrong = || ApiError::invalid_parameter(name, format!("must be the Base64 of {N} bytes"));
-    Ok(Some(digest.ok_or_else(wrong)?))
+    request.header(name)?.map(|header| object_head::digest(name, &header)).transpose()
 }
 
 /// Passes a body on, to its end. If nobody takes it any more, the store knows why.
@@ -174,9 +170,9 @@ async fn feed(
     Ok(())
 }
 
-/// Stores bytes that are in memory, on the calling thread, which may wait.
-pub fn store_bytes(store: &Store, bytes: Vec<u8>) -> calotype_store::Result<Received> {
-    Ok(Received { committed: commit(store, Box::new(bytes))?, md5: None })
+/// Stores what the region made itself, on the calling thread, which may wait.
+pub fn store_own(store: &Store, source: Box<dyn Source>) -> calotype_store::Result<Received> {
+    Ok(Received { committed: commit(store, source)?, md5: None })
 }
 
 /// With the SHA-256, if it is taken.

@@ -1,8 +1,27 @@
 //! Bodies that are taken as they arrive, and answers that are sent as they are read.
 
+use std::time::Duration;
+
+use calotype_disk::Source;
+use tokio::time::{Instant, sleep};
+
 use super::*;
 
-/// What every object holds.
+/// An object that no buffers between the service and a client have room for.
+pub(super) struct Large;
+
+impl Source for Large {
+    fn length_bytes(&self) -> u64 {
+        64 << 20
+    }
+
+    fn read_at(&self, _: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        buf.fill(b'x');
+        Ok(())
+    }
+}
+
+/// What every other object holds.
 pub(super) fn content() -> Vec<u8> {
     (0..1_000_000_u32).flat_map(u32::to_le_bytes).take(1_000_001).collect()
 }
@@ -162,4 +181,36 @@ async fn content_is_sent_whole_or_the_range_that_is_asked_for() {
     let answer = client.send(region.signed(Method::HEAD, "/o/one", "")).await;
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("1000001")));
     assert_eq!(client.send(region.get("/o/two")).await.status, 200, "the connection was left");
+}
+
+/// Gets the large object and takes so much of it at a time, with pauses: how much came until the connection ended or
+/// enough was there, and how long that took.
+async fn take_slowly(piece_bytes: usize, pause: Duration, enough: usize) -> (usize, Duration) {
+    let region = region().await;
+    let mut stream = region.connect("localhost").await.unwrap();
+    stream.write_all(region.get("/o/large").head().as_bytes()).await.unwrap();
+    tokio::time::pause();
+    let (begun, mut piece, mut taken) = (Instant::now(), vec![0; piece_bytes], 0);
+    while taken < enough {
+        sleep(pause).await;
+        if stream.read_exact(&mut piece).await.is_err() {
+            break;
+        }
+        taken += piece_bytes;
+    }
+    (taken, begun.elapsed())
+}
+
+#[tokio::test]
+async fn a_download_goes_on_for_as_long_as_its_client_does_its_due() {
+    let enough = 32 << 20;
+    let (taken, time) = take_slowly(256 << 10, Duration::from_secs(5), enough).await;
+    assert_eq!(taken, enough);
+    assert!(time > Duration::from_mins(10), "{time:?}");
+}
+
+#[tokio::test]
+async fn a_download_that_is_taken_too_slowly_ends() {
+    let (taken, time) = take_slowly(16 << 10, Duration::from_secs(5), 64 << 20).await;
+    assert!(taken < 32 << 20, "{taken} bytes in {time:?}");
 }

@@ -35,6 +35,10 @@ pub struct ImportArguments {
     pub operating_system_version: Option<String>,
 }
 
+/// The formats of `exportFormat`, as one types them.
+const EXPORT_FORMATS: [&str; 9] =
+    ["oci", "qcow2", "vmdk", "vdi", "vhd", "raw", "qcow2-sparse", "vmdk-sparse", "vhd-fixed"];
+
 /// Arguments of `calotype image export`.
 #[derive(clap::Args)]
 pub struct ExportArguments {
@@ -43,7 +47,7 @@ pub struct ExportArguments {
     /// The file, which must not be there yet.
     pub file: PathBuf,
     /// The file's format [default: what its name ends with].
-    #[arg(long, value_parser = ["oci", "qcow2", "vmdk", "vdi", "vhd", "raw"])]
+    #[arg(long, value_parser = EXPORT_FORMATS)]
     pub format: Option<String>,
 }
 
@@ -87,7 +91,7 @@ pub async fn import(client: &Client, arguments: ImportArguments) -> anyhow::Resu
 pub async fn export(client: &Client, arguments: ExportArguments) -> anyhow::Result<()> {
     let ExportArguments { image, file, format } = arguments;
     let format = match format {
-        Some(format) => format.to_uppercase(),
+        Some(format) => format.to_uppercase().replace('-', "_"),
         None => target_format(&file)?.to_owned(),
     };
     if file.exists() {
