@@ -40,6 +40,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 mod workflows {
+    mod identity;
     mod live;
     mod transfer;
     mod update;
