@@ -1,9 +1,13 @@
-//! Deletions of tag keys, killed at, repeated and unwound at every step.
+//! Deletions of compartments and of tag keys, killed at, repeated and unwound at every step.
 
+use calotype_api::Ocid;
+use calotype_api::identity::{Compartment, CompartmentState};
 use calotype_api::tag_definitions::{Tag, TagState};
 use calotype_api::tags::{DefinedTags, FreeformTags};
+use calotype_server::app::identity::CompartmentRecord;
 use calotype_server::app::tags::TagRecord;
 use calotype_server::db::{Batch, Versioned};
+use calotype_server::jobs::delete_compartment::DeleteCompartment;
 use calotype_server::jobs::delete_tag::DeleteTag;
 use calotype_server::jobs::harness::Outcome;
 use calotype_server::records::ImageRecord;
@@ -13,6 +17,50 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{Scene, Stage, all, check, platform_image};
+
+fn compartment(id: Ocid, parent: &Ocid) -> Compartment {
+    Compartment {
+        id,
+        compartment_id: Some(parent.clone()),
+        defined_tags: DefinedTags::new(),
+        description: "for a test".into(),
+        freeform_tags: FreeformTags::new(),
+        inactive_status: None,
+        is_accessible: true,
+        lifecycle_state: CompartmentState::Deleting,
+        name: "team".into(),
+        time_created: Timestamp::now().into(),
+    }
+}
+
+/// Deleted under another name, or as it was.
+fn is_deleted_or_active(region: &Region, outcome: Outcome) -> BoxFuture<'_, Result<(), String>> {
+    Box::pin(async move {
+        let compartments = all::<CompartmentRecord>(region).await;
+        let team = compartments.iter().find(|one| one.resource.compartment_id.is_some());
+        let team = &team.ok_or("the compartment is gone")?.resource;
+        let renamed = team.name.strip_prefix("team.").is_some_and(|suffix| suffix.len() == 8);
+        let right = match (outcome, team.lifecycle_state) {
+            (Outcome::Succeeded, CompartmentState::Deleted) => renamed,
+            (Outcome::Failed, CompartmentState::Active) => team.name == "team",
+            _ => false,
+        };
+        if right { Ok(()) } else { Err(format!("{team:?}")) }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deletion_of_a_compartment_survives_everything() {
+    check(async || {
+        let stage = Stage::empty().await;
+        let (id, root) = (stage.region().new_id("compartment"), stage.region().tenancy.clone());
+        let record = CompartmentRecord { resource: compartment(id, &root) };
+        let job = DeleteCompartment::new(&record, &root);
+        let scene = Scene::new(stage, job, Batch::new().insert(&record));
+        Scene { also: Some(is_deleted_or_active), ..scene }
+    })
+    .await;
+}
 
 fn tag(region: &Region) -> TagRecord {
     TagRecord {
