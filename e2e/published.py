@@ -72,11 +72,15 @@ class Published:
 
     def find(self, method, target):
         """The operation of a request, or None: it may be one of ours, or of nobody's."""
-        path = urllib.parse.urlsplit(target).path
-        matches = [one for of, regex, one in self.routes if of == method and regex.fullmatch(path)]
-        # What has more literal segments is meant; two services have the same path for work requests.
+        url = urllib.parse.urlsplit(target)
+        asked = urllib.parse.parse_qs(url.query, keep_blank_values=True).keys()
+        matches = [one for of, regex, one in self.routes if of == method and regex.fullmatch(url.path)]
+        # What has more literal segments is meant. Identity has the same paths for work requests as compute: it is meant
+        # only where a parameter says so.
         def order(one):
-            return one["full_path"].count("{"), not one["served"]
+            unknown = asked - {parameter["name"] for parameter in one["query_params"]}
+            identity = one["client"] == "IdentityClient"
+            return one["full_path"].count("{"), not one["served"], len(unknown), identity
         return min(matches, key=order, default=None)
 
     def served(self):

@@ -54,8 +54,9 @@ class Refused(Exception):
     def __init__(self, stderr):
         super().__init__(stderr)
         self.stderr = stderr
-        _, _, body = stderr.partition("{")
-        self.body = json.loads("{" + body) if stderr.startswith("ServiceError") else {}
+        kind, _, body = stderr.partition("{")
+        # Of what it would have tried again, the CLI says "TransientServiceError".
+        self.body = json.loads("{" + body) if kind.rstrip().endswith("ServiceError:") else {}
         self.status, self.code = self.body.get("status"), self.body.get("code")
         self.message = self.body.get("message", stderr)
 

@@ -7,6 +7,7 @@ of the configuration comes back as it was sent; a difference would be a plan wit
 """
 
 import dataclasses
+import uuid
 
 import oci
 import pytest
@@ -32,6 +33,8 @@ class Resource:
     active: str = "AVAILABLE"
     ending: tuple = ("AVAILABLE", "TERMINATING")
     ended: str = "TERMINATED"
+    # The status of DELETE; of 202, the provider follows the work request.
+    destroyed: int = 204
     # What the answer does not repeat.
     written_only: tuple = ()
     filters: dict = dataclasses.field(default_factory=dict)
@@ -66,6 +69,13 @@ RESOURCES = [
              {"source": "0.0.0.0/0", "sourceType": "CIDR_BLOCK", "isStateless": False, "protocol": "6",
               "tcpOptions": {"destinationPortRange": {"min": 22, "max": 22}}}], **TAGS},
         {"displayName": "tf renamed", **TAGS}, filters={"vcnId": "{vcn}"}),
+    # With `enable_delete`; without it the provider leaves compartments where they are.
+    Resource(
+        "oci_identity_compartment", "CreateCompartment", "compartments",
+        {"compartmentId": "{compartment}", "name": "tf-{unique}", "description": "by terraform", **TAGS},
+        {"name": "tf-renamed-{unique}", "description": "renamed", **TAGS},
+        pending=("CREATING",), active="ACTIVE", ending=("ACTIVE", "DELETING"), ended="DELETED",
+        destroyed=202),
     Resource(
         "oci_core_image", "CreateImage", "images",
         {"compartmentId": "{compartment}", "displayName": "tf", "launchMode": "PARAVIRTUALIZED",
@@ -107,6 +117,7 @@ def words(region, custom_disk):
     yield {
         "compartment": region.tenancy, "vcn": vcn, "namespace": namespace, "bucket": bucket,
         "domain": region.domain, "tiny": region.tiny, "subnet": region.subnet, "key": region.public_key,
+        "unique": uuid.uuid4().hex[:8],
     }
     network.delete_vcn(vcn)
 
@@ -121,10 +132,14 @@ class Applied:
         assert answer.status_code == 200, answer.text
         self.id = answer.json()["id"]
         if "opc-work-request-id" in answer.headers:
-            entity = resource.name.rsplit("_", 1)[1]
-            assert provider.follow(answer, entity, "CREATED") == self.id
+            assert provider.follow(answer, self.entity, "CREATED") == self.id
         self.path = f"{resource.collection}/{self.id}"
         self.read = provider.await_state(self.path, resource.pending, resource.active)
+
+    @property
+    def entity(self):
+        """What work requests call it."""
+        return self.resource.name.rsplit("_", 1)[1]
 
     @property
     def compared(self):
@@ -149,20 +164,45 @@ def test_apply_plan_change_and_destroy_go_through(provider, words, resource):
     assert [one for one in listed if one["id"] == applied.id] == [applied.read]
 
     if resource.operation.replace("Create", "Update").replace("Launch", "Update") in SERVED:
-        changes_without_replacing(provider, applied)
+        changes_without_replacing(provider, applied, words)
     destroyed = provider.ask("DELETE", applied.path)
-    assert destroyed.status_code == 204, destroyed.text
+    assert destroyed.status_code == resource.destroyed, destroyed.text
+    if resource.destroyed == 202:
+        assert provider.follow(destroyed, applied.entity, "DELETED") == applied.id
     provider.await_end(applied.path, resource.ending, resource.ended)
 
 
-def changes_without_replacing(provider, applied):
+def test_a_compartment_moves_where_its_parent_is_changed_and_is_found_by_its_name(provider, words):
+    """`compartment_id` is changed in place; and without `enable_delete`, a name that is taken means the one that has it."""
+    def applied(parent, name, description="by terraform"):
+        body = {"compartmentId": parent, "name": name, "description": description, **TAGS}
+        return provider.ask("POST", "compartments", body)
+
+    root, name = words["compartment"], f"tf-parent-{words['unique']}"
+    target = applied(root, name).json()["id"]
+    moved = applied(root, f"tf-moved-{words['unique']}").json()["id"]
+    answer = provider.ask("POST", f"compartments/{moved}/actions/moveCompartment", {"targetCompartmentId": target})
+    assert answer.status_code == 202, answer.text
+    # The provider waits for the state alone, then reads.
+    provider.await_state(f"compartments/{moved}", (), "ACTIVE")
+    assert provider.get(f"compartments/{moved}")["compartmentId"] == target
+    assert provider.follow(answer, "compartment", "UPDATED") == moved
+
+    refused = applied(root, name, "once more")
+    assert refused.status_code == 409 and "already exists" in refused.json()["message"]
+    [found] = [one for one in provider.all("compartments", compartmentId=root) if one["name"] == name]
+    assert found["id"] == target
+
+
+def changes_without_replacing(provider, applied, words):
     resource = applied.resource
-    answer = provider.ask("PUT", applied.path, resource.update)
+    update = filled(resource.update, words)
+    answer = provider.ask("PUT", applied.path, update)
     assert answer.status_code == 200, answer.text
     # On anything but an instance, the header would have the provider wait for a resource IN_PROGRESS.
     assert resource.name == "oci_core_instance" or "opc-work-request-id" not in answer.headers
     read = provider.await_state(applied.path, ("UPDATING",), resource.active)
-    assert differences({**applied.compared, **resource.update}, read) == {}
+    assert differences({**applied.compared, **update}, read) == {}
 
 
 def reads_what_belongs_to_an_instance(provider, applied):

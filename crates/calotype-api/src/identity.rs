@@ -53,6 +53,23 @@ pub struct CreateCompartmentDetails {
     pub name: String,
 }
 
+/// Body of UpdateCompartment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateCompartmentDetails {
+    pub defined_tags: Option<DefinedTags>,
+    pub description: Option<String>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub name: Option<String>,
+}
+
+/// Body of MoveCompartment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MoveCompartmentDetails {
+    pub target_compartment_id: Ocid,
+}
+
 /// An availability domain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

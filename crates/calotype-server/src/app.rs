@@ -66,14 +66,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// Writes `batch` and, with it, the answer under the request's retry token.
+    /// Writes `batch` as [`Self::prepare`] makes it.
     pub async fn commit(&self, batch: Batch, reply: Reply) -> Result<Reply, ApiError> {
-        self.region.db.apply(self.remember(batch, &reply)).await?;
+        self.region.db.apply(self.prepare(batch, &reply)).await?;
         Ok(reply)
     }
 
-    /// `batch` with the answer under the request's retry token.
-    pub fn remember(&self, batch: Batch, reply: &Reply) -> Batch {
+    /// `batch` as a request writes it: into ACTIVE compartments only, and with the answer under the request's retry token.
+    pub fn prepare(&self, batch: Batch, reply: &Reply) -> Batch {
+        let batch = identity::only_into_active(batch);
         match &self.retry {
             Some(token) => {
                 let record = token.remember(&batch, reply, self.now);
@@ -133,7 +134,7 @@ async fn submit_as<W: Seeded>(
     batch: Batch,
     reply: Reply,
 ) -> Result<Reply, ApiError> {
-    let batch = context.remember(batch, &reply);
+    let batch = context.prepare(batch, &reply);
     context.region.jobs.submit(job, seed, batch).await?;
     Ok(reply)
 }

@@ -14,6 +14,7 @@
 mod batch;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod contents;
 mod document;
 mod error;
 mod query;
@@ -30,6 +31,7 @@ use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor as _, Row as _, Transaction};
 
 pub use self::batch::Batch;
+pub use self::contents::Contents;
 pub use self::document::{Document, Versioned};
 pub use self::error::{Error, ErrorKind};
 use self::query::{Argument, Key};
@@ -113,6 +115,15 @@ impl Db {
     pub async fn state(&self, kind: &str, id: &str) -> Result<Option<String>, Error> {
         let row = sqlx::query(STATE).bind(kind).bind(id).fetch_optional(&self.readers).await?;
         Ok(row.map(|row| row.try_get("state")).transpose()?)
+    }
+
+    /// Kind and id of something that lies in a compartment, if anything of `contents` does.
+    pub async fn inside(
+        &self,
+        compartment: &str,
+        contents: Contents,
+    ) -> Result<Option<(String, String)>, Error> {
+        contents.first(&mut *self.readers.acquire().await?, compartment).await
     }
 
     /// A page of the documents that match.

@@ -7,10 +7,11 @@ use calotype_api::sign::{KeyId, PublicKey};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 
+use crate::app::identity::CompartmentRecord;
 use crate::app::retry_tokens::RetryToken;
 use crate::app::{Context, preauthenticated_requests};
 use crate::authorise::authorise;
-use crate::db;
+use crate::db::{self, Document as _};
 use crate::http::{Dispatch, Principal, Reply, Request};
 use crate::operations::{self, Body, Operation};
 use crate::records::ApiKeyRecord;
@@ -85,6 +86,11 @@ impl Dispatch for Operations {
 impl From<db::Error> for ApiError {
     fn from(error: db::Error) -> Self {
         match &error.kind {
+            db::ErrorKind::Conflict { kind, id } if kind == CompartmentRecord::KIND => {
+                let changed =
+                    "was changed by another request, or is not ACTIVE: get it and try again";
+                Self::conflict(format!("compartment {id} {changed}"))
+            }
             db::ErrorKind::Conflict { .. } => {
                 Self::conflict("The resource was changed by another request, try again later")
             }

@@ -10,6 +10,7 @@ pub mod capture_image;
 pub mod collect;
 mod commit;
 pub mod delete_boot_volume;
+pub mod delete_compartment;
 pub mod delete_image;
 pub mod delete_tag;
 mod engine;

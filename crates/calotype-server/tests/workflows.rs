@@ -41,6 +41,7 @@ use tempfile::TempDir;
 
 mod workflows {
     mod forgotten;
+    mod identity;
     mod live;
     mod transfer;
     mod update;

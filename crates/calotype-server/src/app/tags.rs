@@ -20,13 +20,13 @@ mod strip;
 pub use defaults::{
     create_tag_default, delete_tag_default, get_tag_default, list_tag_defaults, update_tag_default,
 };
-pub use keys::{create_tag, delete_tag, get_tag, list_tags, update_tag};
+pub use keys::{TagRecord, create_tag, delete_tag, get_tag, list_tags, update_tag};
 pub use namespaces::{
     create_tag_namespace, delete_tag_namespace, get_tag_namespace, list_tag_namespaces,
     update_tag_namespace,
 };
 
-pub(crate) use keys::{TagRecord, removal};
+pub(crate) use keys::removal;
 pub(crate) use strip::strip;
 
 use namespaces::NamespaceRecord;

@@ -15,12 +15,25 @@ pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> 
     Reply::ok(&record.resource)
 }
 
-/// `ListWorkRequests`, newest first, optionally those of one resource.
+/// `ListWorkRequests`, newest first, optionally those of one resource. Identity's own are among them.
 pub async fn list(context: Context, request: Request) -> Result<Reply, ApiError> {
+    list_touching(&context, &request, "resourceId").await
+}
+
+/// `ListWorkRequests` of identity. Without a resource it cannot be told from the other, which shows these as well.
+pub async fn list_of_identity(context: Context, request: Request) -> Result<Reply, ApiError> {
+    list_touching(&context, &request, "resourceIdentifier").await
+}
+
+async fn list_touching(
+    context: &Context,
+    request: &Request,
+    parameter: &'static str,
+) -> Result<Reply, ApiError> {
     let compartment: Ocid = request.required_query("compartmentId")?;
-    identity::compartment_exists(&context, &compartment).await?;
-    let resource = request.query::<Ocid>("resourceId")?;
-    super::list(&context, &request, &compartment, |record: &WorkRequestRecord| {
+    identity::compartment_exists(context, &compartment).await?;
+    let resource = request.query::<Ocid>(parameter)?;
+    super::list(context, request, &compartment, |record: &WorkRequestRecord| {
         let touches = |id: &Ocid| record.resource.resources.iter().any(|one| one.identifier == *id);
         resource.as_ref().is_none_or(touches).then(|| summary(record))
     })

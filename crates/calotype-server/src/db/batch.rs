@@ -1,7 +1,10 @@
 //! A batch is written whole or not at all, and only if every precondition in it holds.
 
+use std::collections::BTreeSet;
+
 use sqlx::AnyConnection;
 
+use super::contents::Contents;
 use super::document::{Document, Versioned, first_version};
 use super::error::{Error, ErrorKind};
 
@@ -15,11 +18,13 @@ const DELETE: &str = "DELETE FROM document WHERE kind = $1 AND id = $2 AND versi
 // A write, not a read: on an engine that checks versions at commit it also takes the row's lock.
 const REQUIRE: &str =
     "UPDATE document SET version = version WHERE kind = $1 AND id = $2 AND version = $3";
+const REQUIRE_STATE: &str =
+    "UPDATE document SET version = version WHERE kind = $1 AND id = $2 AND state = $3";
 const CHILD: &str = "SELECT id FROM document WHERE kind = $1 AND parent_id = $2 LIMIT 1";
 
 /// Every statement a batch can run, for the test that prepares them all.
 #[cfg(test)]
-pub(super) const STATEMENTS: [&str; 5] = [INSERT, REPLACE, DELETE, REQUIRE, CHILD];
+pub(super) const STATEMENTS: [&str; 6] = [INSERT, REPLACE, DELETE, REQUIRE, REQUIRE_STATE, CHILD];
 
 /// A list of writes for [`Db::apply`](super::Db::apply), in order.
 #[derive(Debug, Default)]
@@ -41,7 +46,9 @@ enum Change {
     Replace(Row, i64),
     Delete(i64),
     Require(i64),
+    RequireState(&'static str),
     RequireNone,
+    RequireEmpty(Contents),
     /// Found out when the batch was put together, told when it is applied.
     Unwritable(serde_json::Error),
 }
@@ -66,6 +73,15 @@ impl Batch {
     pub fn made(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let made = self.writes.iter().filter(|write| matches!(write.change, Change::Insert(..)));
         made.map(|write| (write.kind, write.id.as_str()))
+    }
+
+    /// The compartments that what it makes or replaces will lie in.
+    pub fn compartments(&self) -> BTreeSet<String> {
+        let rows = self.writes.iter().filter_map(|write| match &write.change {
+            Change::Insert(row, _) | Change::Replace(row, _) => Some(row.compartment_id.clone()),
+            _ => None,
+        });
+        rows.filter(|id| !id.is_empty()).collect()
     }
 
     /// Whether there is nothing to write.
@@ -101,6 +117,18 @@ impl Batch {
     /// Writes nothing, but the batch fails if the version that was read is no longer the current.
     pub fn require<T: Document>(mut self, document: &Versioned<T>) -> Self {
         self.push::<T>(document.value.id(), Change::Require(document.version));
+        self
+    }
+
+    /// Writes nothing, but the batch fails if there is no `T` of this id in this state.
+    pub fn require_state<T: Document>(mut self, id: String, state: &'static str) -> Self {
+        self.push::<T>(id, Change::RequireState(state));
+        self
+    }
+
+    /// Writes nothing, but the batch fails if there is something of `contents` in this compartment.
+    pub fn require_empty<T: Document>(mut self, compartment: &T, contents: Contents) -> Self {
+        self.push::<T>(compartment.id(), Change::RequireEmpty(contents));
         self
     }
 
@@ -168,6 +196,15 @@ impl Write {
             }
             Change::Require(version) => {
                 sqlx::query(REQUIRE).bind(kind).bind(id.clone()).bind(version)
+            }
+            Change::RequireState(state) => {
+                sqlx::query(REQUIRE_STATE).bind(kind).bind(id.clone()).bind(state)
+            }
+            Change::RequireEmpty(contents) => {
+                return match contents.first(connection, &id).await? {
+                    None => Ok(()),
+                    Some(_) => Err(ErrorKind::Conflict { kind: kind.to_owned(), id }.into()),
+                };
             }
             Change::RequireNone => {
                 let child = sqlx::query(CHILD).bind(kind).bind(id.clone());

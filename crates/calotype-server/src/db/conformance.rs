@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, Db, Document, ErrorKind, PageToken, Query, Sort, SortKey, SortOrder, Versioned,
+    Batch, Contents, Db, Document, ErrorKind, PageToken, Query, Sort, SortKey, SortOrder, Versioned,
 };
 
 /// A document with everything a document can have.
@@ -68,6 +68,7 @@ impl Document for Card {
 pub(super) async fn conformance(db: &Db) {
     keeps_what_was_written(db).await;
     writes_a_batch_whole_or_not_at_all(db).await;
+    knows_what_lies_in_a_compartment(db).await;
     never_gives_a_version_twice(db).await;
     filters_by_every_column(db).await;
     sorts_both_ways_by_both_columns(db).await;
@@ -133,6 +134,30 @@ async fn writes_a_batch_whole_or_not_at_all(db: &Db) {
     let childless = Batch::new().delete(&other).require_none::<Card>("box");
     assert_eq!(conflict(db.apply(childless).await), "card/box");
     db.apply(Batch::new().require_none::<Card>("other box").delete(&other)).await.unwrap();
+    clear(db).await;
+}
+
+/// All but what is gone, and letters.
+pub(super) const CONTENTS: Contents =
+    Contents { but_states: &["GONE", "LOST"], but_kinds: &["letter"] };
+
+async fn knows_what_lies_in_a_compartment(db: &Db) {
+    let room = Card { compartment: None, ..Card::new("room", 1) };
+    let gone = Card { state: "GONE".to_owned(), ..Card::new("a", 2) };
+    let outside = Card { compartment: Some("hall".to_owned()), ..Card::new("b", 3) };
+    db.apply(Batch::new().insert(&room).insert(&gone).insert(&outside)).await.unwrap();
+    let empty = || Batch::new().require_empty(&room, CONTENTS);
+    assert_eq!(db.inside("room", CONTENTS).await.unwrap(), None);
+    db.apply(empty()).await.unwrap();
+    let batch = Batch::new().insert(&Card::new("c", 4)).replace(&read(db, "b").await);
+    assert_eq!(batch.compartments(), BTreeSet::from(["hall".to_owned(), "room".to_owned()]));
+    db.apply(batch).await.unwrap();
+    let inside = db.inside("room", CONTENTS).await.unwrap();
+    assert_eq!(inside, Some(("card".to_owned(), "c".to_owned())));
+    assert_eq!(conflict(db.apply(empty()).await), "card/room");
+    let in_state = |state| Batch::new().require_state::<Card>("a".to_owned(), state);
+    db.apply(in_state("GONE")).await.unwrap();
+    assert_eq!(conflict(db.apply(in_state("AVAILABLE")).await), "card/a");
     clear(db).await;
 }
 

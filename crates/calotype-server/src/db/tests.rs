@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sqlx::{Executor as _, Row as _};
 use tempfile::TempDir;
 
-use super::conformance::{Card, conformance};
+use super::conformance::{CONTENTS, Card, conformance};
 use super::query::{Argument, Key};
 use super::{Batch, Db, Document as _, ErrorKind, PageToken, Query, Sort, SortKey, SortOrder};
 
@@ -125,12 +125,28 @@ async fn every_list_is_read_in_order_from_an_index() {
 }
 
 #[tokio::test]
+async fn what_lies_in_a_compartment_is_found_by_an_index() {
+    let (db, _directory, _) = open().await;
+    let sql = format!("EXPLAIN QUERY PLAN {}", CONTENTS.statement());
+    let mut plan = sqlx::query(sqlx::AssertSqlSafe(sql)).bind("room");
+    for word in CONTENTS.but_states.iter().chain(CONTENTS.but_kinds) {
+        plan = plan.bind(*word);
+    }
+    for row in plan.fetch_all(&db.writer).await.unwrap() {
+        let detail: String = row.try_get("detail").unwrap();
+        assert!(detail.contains("SEARCH"), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn every_statement_can_be_prepared() {
     let (db, _directory, _) = open().await;
     let mut connection = db.writer.acquire().await.unwrap();
     for sql in super::batch::STATEMENTS.into_iter().chain([super::GET, super::STATE]) {
         connection.prepare(sqlx::SqlStr::from_static(sql)).await.unwrap();
     }
+    let contents = sqlx::SqlSafeStr::into_sql_str(sqlx::AssertSqlSafe(CONTENTS.statement()));
+    connection.prepare(contents).await.unwrap();
     for query in queries() {
         let (sql, _) = query.statement(Card::KIND).unwrap();
         let sql = sqlx::SqlSafeStr::into_sql_str(sqlx::AssertSqlSafe(sql));

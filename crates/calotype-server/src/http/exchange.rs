@@ -28,7 +28,7 @@ use super::request::{PathParameters, check_query, text};
 use super::request_id::request_id;
 use super::router::{Route, Router};
 use super::{Dispatch, Principal, Reply, Request, Upload};
-use crate::operations::{self, Operation};
+use crate::operations::{self, Operation, Service};
 
 const OPC_RETRY_TOKEN: &str = "opc-retry-token";
 const OPC_CLIENT_REQUEST_ID: &str = "opc-client-request-id";
@@ -103,7 +103,7 @@ impl<D: Dispatch> Exchange<D> {
             return Ok(Reply::no_content().status(StatusCode::OK));
         }
         let now = Timestamp::now().as_second();
-        let route = self.router.route(&parts.method, parts.uri.path());
+        let route = self.router.route(&parts.method, parts.uri.path(), parts.uri.query());
         let (signature, principal) = self.caller(&parts, &route, now).await?;
         seen.principal = Some(principal.clone());
         let (operation, path) = match route {
@@ -138,7 +138,16 @@ impl<D: Dispatch> Exchange<D> {
             };
             self.call(request).await
         };
-        let reply = carry_out.await;
+        let reply = match carry_out.await {
+            // Identity answers a stale etag with another status than all other services.
+            Err(error)
+                if operation.service == Service::Identity
+                    && error.code == ErrorCode::NoEtagMatch =>
+            {
+                Ok(Reply::error(&error).status(StatusCode::CONFLICT))
+            }
+            reply => reply,
+        };
         if let (Err(_), Some(upload)) = (&reply, &upload) {
             upload.skip().await;
         }

@@ -46,14 +46,19 @@ impl Router {
 
     /// Finds the operation. `path` is raw: it is taken apart first and decoded then, so that an encoded slash stays
     /// inside its segment. One slash at the end is ignored, as older clients send it,
-    /// unless it is an object's.
-    pub(super) fn route(&self, method: &Method, path: &str) -> Route {
+    /// unless it is an object's. Where two services have the same path, a parameter of the query that only one of them
+    /// takes tells which is meant.
+    pub(super) fn route(&self, method: &Method, path: &str, query: Option<&str>) -> Route {
         let Some(parts) = take_apart(path) else { return Route::NotFound };
         let mut allowed = Vec::new();
         for (segments, row) in &self.0 {
             if let Some(parameters) = matched(segments, &parts) {
                 if row.method == *method {
-                    return Route::Found(row, parameters);
+                    let rows = self.0.iter().map(|(_, other)| *other);
+                    let mut same =
+                        rows.filter(|one| one.method == row.method && one.path == row.path);
+                    let meant = same.find(|one| takes(one, query)).unwrap_or(row);
+                    return Route::Found(meant, parameters);
                 }
                 allowed.push(row.method.clone());
             }
@@ -70,6 +75,13 @@ impl Router {
             }
         }
     }
+}
+
+/// Whether the operation has every parameter of a raw query.
+fn takes(row: &Operation, query: Option<&str>) -> bool {
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    let mut names = pairs.map(|pair| pair.split('=').next().unwrap_or_default());
+    names.all(|name| row.query.iter().any(|parameter| parameter.name == name))
 }
 
 fn segments(path: &'static str) -> Vec<Segment> {

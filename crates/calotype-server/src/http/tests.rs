@@ -49,6 +49,11 @@ static LIST_QUERY: &[Parameter] = &[
     Parameter { name: "sortOrder", required: false, values: &["ASC", "DESC"] },
 ];
 
+static ANOTHER_QUERY: &[Parameter] = &[
+    Parameter { name: "compartmentId", required: true, values: &[] },
+    Parameter { name: "thing", required: false, values: &[] },
+];
+
 static OPERATIONS: [Operation; 11] = [
     row("ListThings", Method::GET, "/20160918/things", LIST_QUERY),
     row("CreateThing", Method::POST, "/20160918/things", &[]),
@@ -480,9 +485,29 @@ fn the_fake_table_is_routed_by_its_own_paths() {
     let router = super::router::Router::new(OPERATIONS.iter().collect());
     for row in &OPERATIONS {
         let path = row.path.replace("{thingId}", "x").replace("{objectName}", "x/y");
-        match router.route(&row.method, &path) {
+        match router.route(&row.method, &path, None) {
             super::router::Route::Found(found, _) => assert_eq!(found.name, row.name),
             _ => panic!("{} is not routed", row.name),
+        }
+    }
+}
+
+#[test]
+fn a_parameter_tells_which_of_two_services_is_meant() {
+    static ROWS: [Operation; 2] = [
+        row("OfOne", Method::GET, "/20160918/works", LIST_QUERY),
+        row("OfAnother", Method::GET, "/20160918/works", ANOTHER_QUERY),
+    ];
+    let router = super::router::Router::new(ROWS.iter().collect());
+    for (query, name) in [
+        (None, "OfOne"),
+        (Some("compartmentId=x"), "OfOne"),
+        (Some("compartmentId=x&thing=y"), "OfAnother"),
+        (Some("thing=y&displayName=z"), "OfOne"),
+    ] {
+        match router.route(&Method::GET, "/20160918/works", query) {
+            super::router::Route::Found(found, _) => assert_eq!(found.name, name, "{query:?}"),
+            _ => panic!("{query:?} is not routed"),
         }
     }
 }

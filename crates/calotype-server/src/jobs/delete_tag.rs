@@ -21,7 +21,7 @@ pub struct DeleteTag {
 
 impl DeleteTag {
     /// The deletion of `tag`, which is DELETING in the job's batch.
-    pub(crate) fn new(tag: &TagRecord) -> Self {
+    pub fn new(tag: &TagRecord) -> Self {
         Self {
             tag_id: tag.resource.id.clone(),
             compartment_id: tag.resource.compartment_id.clone(),
@@ -50,14 +50,9 @@ impl Workflow for DeleteTag {
             name: "strip",
             weight: 9,
             run: |context| Box::pin(take_off(context)),
-            undo: Some(|context| Box::pin(take_off(context))),
+            undo: Some(|context| Box::pin(finish(context))),
         },
-        Step {
-            name: "remove",
-            weight: 1,
-            run: |context| Box::pin(remove(context)),
-            undo: Some(|context| Box::pin(remove(context))),
-        },
+        Step { name: "remove", weight: 1, run: |context| Box::pin(remove(context)), undo: None },
     ];
 }
 
@@ -74,4 +69,9 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
     let batch = removal(&context.environment.db, &context.state.tag_id).await?;
     context.write(batch);
     Ok(())
+}
+
+async fn finish(context: &mut Context) -> Result<(), StepError> {
+    take_off(context).await?;
+    remove(context).await
 }

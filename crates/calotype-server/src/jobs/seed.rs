@@ -9,6 +9,7 @@ use calotype_api::work_requests::{ActionType, WorkRequestResource};
 use super::capture_image::CaptureImage;
 use super::collect::CollectStore;
 use super::delete_boot_volume::DeleteBootVolume;
+use super::delete_compartment::DeleteCompartment;
 use super::delete_image::DeleteImage;
 use super::delete_tag::DeleteTag;
 use super::export_image::ExportImage;
@@ -36,6 +37,7 @@ pub fn workflows() -> Workflows<Arc<Region>> {
         .with::<CaptureImage>()
         .with::<CollectStore>()
         .with::<DeleteBootVolume>()
+        .with::<DeleteCompartment>()
         .with::<DeleteImage>()
         .with::<DeleteTag>()
         .with::<ExportImage>()

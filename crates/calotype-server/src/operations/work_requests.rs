@@ -1,4 +1,5 @@
-//! Work requests: how long actions are followed.
+//! Work requests: how long actions are followed. Identity has them at the same paths; which list is meant shows by its
+//! parameters.
 
 use http::Method;
 
@@ -25,6 +26,26 @@ pub(super) static OPERATIONS: &[Operation] = &[
         body: Body::None,
         permissions: &[("WORKREQUEST_INSPECT", Target::Query("compartmentId"))],
         handler: handler!(work_requests::list),
+    },
+    Operation {
+        name: "GetWorkRequest",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/workRequests/{workRequestId}",
+        query: &[],
+        body: Body::None,
+        permissions: &[("WORKREQUEST_INSPECT", Target::Path("workRequestId"))],
+        handler: handler!(work_requests::get),
+    },
+    Operation {
+        name: "ListWorkRequests",
+        service: Service::Identity,
+        method: Method::GET,
+        path: "/20160918/workRequests",
+        query: &[COMPARTMENT, PAGE, LIMIT, optional("resourceIdentifier")],
+        body: Body::None,
+        permissions: &[("WORKREQUEST_INSPECT", Target::Query("compartmentId"))],
+        handler: handler!(work_requests::list_of_identity),
     },
     Operation {
         name: "ListWorkRequestLogs",

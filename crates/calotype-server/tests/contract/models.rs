@@ -113,7 +113,8 @@ const ROWS: &[Row] = rows! {
         tag_definitions::TagNamespace, tag_definitions::Tag,
         tag_definitions::TagSummary, tag_definitions::TagDefault,
         tag_definitions::TagDefaultSummary;
-    "identity" Asked: identity::CreateCompartmentDetails,
+    "identity" Asked: identity::CreateCompartmentDetails, identity::UpdateCompartmentDetails,
+        identity::MoveCompartmentDetails,
         tag_definitions::CreateTagNamespaceDetails, tag_definitions::UpdateTagNamespaceDetails,
         tag_definitions::CreateTagDetails, tag_definitions::UpdateTagDetails,
         tag_definitions::CreateTagDefaultDetails, tag_definitions::UpdateTagDefaultDetails;

@@ -44,7 +44,7 @@ pub async fn create_subnet(context: Context, request: Request) -> Result<Reply, 
         let (db, used) = (&context.region.db, subnet.used());
         let batch = uses::change(db, &vcn, &subnet.resource.id, &[], &used, context.now).await?;
         let batch = batch.replace(&vcn).create(&subnet);
-        match context.region.db.apply(context.remember(batch, &reply)).await {
+        match context.region.db.apply(context.prepare(batch, &reply)).await {
             Ok(()) => return Ok(reply),
             Err(error) if error.is_conflict() && attempt < ATTEMPTS_MAX => attempt += 1,
             Err(error) => return Err(error.into()),

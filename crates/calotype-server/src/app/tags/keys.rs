@@ -24,8 +24,9 @@ const VALUES_MAX: usize = 100;
 
 /// A key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TagRecord {
-    pub(crate) resource: Tag,
+pub struct TagRecord {
+    /// The key as clients see it.
+    pub resource: Tag,
 }
 
 impl Document for TagRecord {
