@@ -241,6 +241,28 @@ def test_an_upload_that_was_left_is_listed_and_aborted(region, namespace, bucket
     assert storage.head_bucket(namespace, bucket).status == 200
 
 
+def test_each_part_of_an_upload_is_committed_or_left_out_by_name(namespace, bucket, storage):
+    models = oci.object_storage.models
+    begun = storage.create_multipart_upload(
+        namespace, bucket, models.CreateMultipartUploadDetails(object="parts")).data.upload_id
+    part = ("parts", begun)
+    etags = [storage.upload_part(namespace, bucket, *part, number, bytes([number])).headers["etag"]
+             for number in (1, 2, 3)]
+    with pytest.raises(oci.exceptions.ServiceError) as refused:
+        storage.upload_part(namespace, bucket, *part, 3, b"again", if_none_match="*")
+    assert refused.value.status == 412
+    first, second, third = [models.CommitMultipartUploadPartDetails(part_num=number, etag=etag)
+                            for number, etag in enumerate(etags, 1)]
+    for commit, exclude, words in [([first, second], [], "part 3 is neither"), ([first, second, third], [3], "part 3")]:
+        with pytest.raises(oci.exceptions.ServiceError) as refused:
+            storage.commit_multipart_upload(namespace, bucket, *part, models.CommitMultipartUploadDetails(
+                parts_to_commit=commit, parts_to_exclude=exclude))
+        assert refused.value.status == 400 and words in refused.value.message
+    storage.commit_multipart_upload(namespace, bucket, *part, models.CommitMultipartUploadDetails(
+        parts_to_commit=[first, second], parts_to_exclude=[3]))
+    assert storage.get_object(namespace, bucket, "parts").data.content == bytes([1, 2])
+
+
 def test_a_download_goes_on_while_others_are_slow(region, namespace, bucket, large):
     """Clients that ask for much and take little cost neither memory nor anybody else's time."""
     target = f"/n/{namespace}/b/{bucket}/o/{urllib.parse.quote(large.name, safe='')}"

@@ -1,10 +1,12 @@
 //! Uploads in parts: begun, filled in any order, and made into an object of which no byte is copied.
 
+use std::collections::BTreeSet;
+
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::object_head::check_name;
 use calotype_api::objects::{
-    CommitMultipartUploadDetails, CommitMultipartUploadPartDetails, CreateMultipartUploadDetails,
-    MultipartUpload, MultipartUploadPartSummary, StorageTier,
+    CommitMultipartUploadDetails, CreateMultipartUploadDetails, MultipartUpload,
+    MultipartUploadPartSummary, StorageTier,
 };
 use calotype_api::upload_parts::choose;
 use data_encoding::BASE64;
@@ -201,8 +203,11 @@ pub(super) async fn receive_part(
     }
     attributes::refuse_not_supported(request)?;
     let region = &context.region;
-    let received = receive::receive(region, request, PUT_BYTES_MAX).await?;
     let conditions = Conditions::of(request)?;
+    // Looked at before the bytes come, too: they need not.
+    let existing = region.db.get::<PartRecord>(&part_id(&upload.upload_id, number)).await?;
+    conditions.check(existing.as_ref().map(Versioned::etag).as_deref())?;
+    let received = receive::receive(region, request, PUT_BYTES_MAX).await?;
     let part = record_part(region, &upload.upload_id, number, &received, &conditions).await?;
     Ok(Reply::no_content()
         .status(StatusCode::OK)
@@ -231,6 +236,7 @@ async fn record_part(
         let batch = Batch::new().require(&upload.ok_or_else(|| not_found(upload_id))?);
         let batch = conditions.still_permitted(region, batch).await?;
         let existing = region.db.get::<PartRecord>(&part_id(upload_id, number)).await?;
+        conditions.check(existing.as_ref().map(Versioned::etag).as_deref())?;
         let (part, batch) = match existing {
             None => {
                 let part = Versioned::first(record.clone());
@@ -268,7 +274,7 @@ pub async fn commit(context: Context, request: Request) -> Result<Reply, ApiErro
     let details: CommitMultipartUploadDetails = request.json()?;
     let upload = of(&context, &request).await?;
     let conditions = Conditions::of(&request)?;
-    let wanted = Some(details.parts_to_commit.as_slice());
+    let wanted = Some(&details);
     commit_upload(&context.region, &upload, wanted, &conditions)
         .await
         .map(|object| committed(&object))
@@ -283,14 +289,16 @@ pub(super) fn committed(object: &Versioned<ObjectRecord>) -> Reply {
 pub(super) async fn commit_upload(
     region: &Region,
     upload: &Versioned<UploadRecord>,
-    wanted: Option<&[CommitMultipartUploadPartDetails]>,
+    wanted: Option<&CommitMultipartUploadDetails>,
     conditions: &Conditions,
 ) -> Result<Versioned<ObjectRecord>, ApiError> {
     let all = parts(region, &upload.upload_id).await?;
     let chosen = match wanted {
         Some(wanted) => {
             let numbered = all.iter().map(|part| (part.number, (part.etag(), part))).collect();
-            choose(&numbered, wanted)?
+            let chosen = choose(&numbered, &wanted.parts_to_commit)?;
+            each_is_in_one_list(&all, &chosen, wanted.parts_to_exclude.as_deref())?;
+            chosen
         }
         None => all.iter().collect(),
     };
@@ -298,22 +306,63 @@ pub(super) async fn commit_upload(
     // They go from one document to another.
     let kept = record::keep(&region.store, &new.segments);
     let kept = kept.ok_or_else(|| not_found(&upload.upload_id))?;
-    let also = || end_upload(Batch::new(), upload, &all);
-    let written = write::write(region, &new, conditions, Timestamp::now(), also).await;
+    let written = write_object(region, upload, &all, &new, conditions).await;
     drop(kept);
-    match written {
-        Err(error) if error.code == ErrorCode::Conflict => {
-            // By whoever committed or aborted it first.
-            find(region, &upload.bucket, &upload.object, &upload.upload_id).await?;
-            Err(error)
+    if chosen.len() < all.len() {
+        region.litter.note();
+    }
+    written
+}
+
+/// Writes the object of an upload that ends with it, as long as its parts are those that were read.
+async fn write_object(
+    region: &Region,
+    upload: &Versioned<UploadRecord>,
+    all: &[Versioned<PartRecord>],
+    new: &NewObject,
+    conditions: &Conditions,
+) -> Result<Versioned<ObjectRecord>, ApiError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let (written, batch) = write::prepare(region, new, conditions, Timestamp::now()).await?;
+        match region.db.apply(end_upload(batch, upload, all)).await {
+            Ok(()) => return Ok(written),
+            Err(error) if error.is_conflict() => {}
+            Err(error) => return Err(error.into()),
         }
-        written => {
-            if chosen.len() < all.len() {
-                region.litter.note();
-            }
-            written
+        // Somebody committed or aborted it first, or sent another part.
+        find(region, &upload.bucket, &upload.object, &upload.upload_id).await?;
+        let now = parts(region, &upload.upload_id).await?;
+        let same = |(one, other): (&Versioned<PartRecord>, &Versioned<PartRecord>)| {
+            (one.number, one.version) == (other.number, other.version)
+        };
+        if now.len() != all.len() || !now.iter().zip(all).all(same) {
+            return Err(ApiError::conflict(
+                "A part of the upload was written while it was committed: list its parts, and commit it again",
+            ));
         }
     }
+    Err(write::contended())
+}
+
+/// "Each part created for this upload must be in either partsToExclude or partsToCommit, but cannot be in both":
+/// so nothing is thrown away that somebody forgot.
+fn each_is_in_one_list(
+    all: &[Versioned<PartRecord>],
+    chosen: &[&Versioned<PartRecord>],
+    excluded: Option<&[u32]>,
+) -> Result<(), ApiError> {
+    let chosen: BTreeSet<_> = chosen.iter().map(|part| part.number).collect();
+    let excluded: BTreeSet<_> = excluded.unwrap_or_default().iter().copied().collect();
+    for number in all.iter().map(|part| part.number) {
+        let wrong = match (chosen.contains(&number), excluded.contains(&number)) {
+            (true, true) => "is in partsToCommit, too",
+            (false, false) => "is neither there nor in partsToCommit",
+            _ => continue,
+        };
+        let wrong = format!("part {number} {wrong}");
+        return Err(ApiError::invalid_parameter("partsToExclude", wrong));
+    }
+    Ok(())
 }
 
 /// Adds to `batch` that the upload and all its parts go; it meets a conflict if one more has come.

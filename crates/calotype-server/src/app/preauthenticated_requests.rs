@@ -344,9 +344,9 @@ pub async fn commit_upload(context: Context, request: Request) -> Result<Reply, 
         b"" | b"{}" => None,
         _ => Some(request.json::<CommitMultipartUploadDetails>()?),
     };
-    let wanted = details.as_ref().map(|details| details.parts_to_commit.as_slice());
     let conditions = Conditions::of(&request)?;
-    let object = multipart::commit_upload(&context.region, &upload, wanted, &conditions).await?;
+    let (region, wanted) = (&context.region, details.as_ref());
+    let object = multipart::commit_upload(region, &upload, wanted, &conditions).await?;
     Ok(multipart::committed(&object))
 }
 

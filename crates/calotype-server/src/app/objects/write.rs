@@ -189,7 +189,8 @@ async fn put_in_place(
     Ok((written, batch))
 }
 
-fn contended() -> ApiError {
+/// That others were faster each time.
+pub fn contended() -> ApiError {
     ApiError::conflict("The object is being written by others, try again later")
 }
 
