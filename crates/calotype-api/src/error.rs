@@ -217,7 +217,7 @@ impl ApiError {
     pub fn if_none_match_failed() -> Self {
         Self::new(
             ErrorCode::IfNoneMatchFailed,
-            "The If-None-Match header forbids to replace the object that is there",
+            "The If-None-Match header forbids it: what it names is there",
         )
     }
 

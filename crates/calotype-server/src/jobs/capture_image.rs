@@ -334,6 +334,11 @@ async fn hang_on_new_base(context: &mut Context, region: &Arc<Region>) -> Result
     let image = image(region, &context.state.image_id).await?;
     let Some(manifest) = image.manifest else { return Ok(()) };
     let sealed = context.state.sealed.clone();
+    if volume.next_base.is_some_and(|pending| pending != manifest) {
+        // Of a capture before: until the guest starts anew it may read from that, which must stay.
+        context.log("the disk's chain stays long: it was being shortened before");
+        return Ok(());
+    }
     if volume.layers.iter().any(|layer| sealed.contains(layer)) {
         if let Some(machine) = region.guests.machine(&id) {
             // From here on the guest may read from either, whatever happens to this process.
@@ -345,10 +350,13 @@ async fn hang_on_new_base(context: &mut Context, region: &Arc<Region>) -> Result
             let rebased = machine.rebase(kept, target).await;
             rebased.map_err(|error| StepError::retry("The guest could not be rebased", &error))?;
         }
-        volume.value.layers.retain(|layer| !sealed.contains(layer));
-        volume.value.base = manifest;
-        volume.value.next_base = None;
-        context.save(Batch::new().replace(&volume)).await?;
+        let shorten = |volume: &mut BootVolumeRecord| {
+            volume.layers.retain(|layer| !sealed.contains(layer));
+            volume.base = manifest;
+            volume.next_base = None;
+            Ok(())
+        };
+        volume = context.change(volume.resource.id.as_str(), shorten).await?;
     }
     let region = Arc::clone(region);
     blocking("A sealed overlay could not be removed", move || {

@@ -29,7 +29,6 @@ use super::records::image;
 use super::{Seed, Seeded, Step, StepContext, StepError, Workflow, resource, seed};
 use crate::app::images::archive;
 use crate::app::objects::{self, ObjectRecord, ObjectSource};
-use crate::db::Batch;
 use crate::foreign::{self, ForeignObject};
 use crate::records::ImageRecord;
 use crate::region::Region;
@@ -120,9 +119,6 @@ impl Workflow for ImportImage {
     ];
 }
 
-/// How often what was read is written down when others write the image meanwhile.
-const WRITE_ATTEMPTS_MAX: u32 = 16;
-
 type Context = StepContext<ImportImage>;
 
 async fn read(context: &mut Context) -> Result<(), StepError> {
@@ -164,24 +160,16 @@ async fn write_down(
     manifest: ManifestId,
     size_bytes: u64,
 ) -> Result<(), StepError> {
-    let region = Arc::clone(&context.environment);
-    let mut attempt = 1;
-    loop {
-        let mut image = image(&region, &context.state.image_id).await?;
+    let id = context.state.image_id.clone();
+    let describe = |image: &mut ImageRecord| {
         if let Some(metadata) = &opened.metadata {
-            archive::describe(&mut image.value, metadata)?;
+            archive::describe(image, metadata)?;
         }
-        image.value.manifest = Some(manifest);
-        image.value.size_bytes = size_bytes;
-        match context.save(Batch::new().replace(&image)).await {
-            Err(StepError::Retry(error))
-                if error.code == ErrorCode::Conflict && attempt < WRITE_ATTEMPTS_MAX =>
-            {
-                attempt += 1;
-            }
-            other => return other,
-        }
-    }
+        image.manifest = Some(manifest);
+        image.size_bytes = size_bytes;
+        Ok(())
+    };
+    context.change(id.as_str(), describe).await.map(drop)
 }
 
 /// The bytes of what is imported; and, if it is an object of this region, that.

@@ -3,13 +3,18 @@
 use calotype_api::ocid::Ocid;
 
 use super::StepError;
-use crate::db::{Document, Versioned};
+use crate::db::{Db, Document, Versioned};
 use crate::error::Error;
 use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
 use crate::region::Region;
 
 async fn load<T: Document>(region: &Region, id: &Ocid) -> Result<Versioned<T>, StepError> {
-    let found = region.db.get::<T>(id.as_str()).await?;
+    found(&region.db, id.as_str()).await
+}
+
+/// The document with that id.
+pub(super) async fn found<T: Document>(db: &Db, id: &str) -> Result<Versioned<T>, StepError> {
+    let found = db.get::<T>(id).await?;
     found.ok_or_else(|| {
         let missing = Error::Missing { kind: T::KIND, id: id.to_string() };
         StepError::fail("A resource is gone", &missing)

@@ -10,7 +10,10 @@ use serde::de::DeserializeOwned;
 
 use super::record::{JobRecord, Phase};
 use super::report::Progress;
-use crate::db::{self, Batch, Db, Versioned};
+use crate::db::{self, Batch, Db, Document, Versioned};
+
+/// How often a document is read again that others change.
+const CHANGE_ATTEMPTS_MAX: u32 = 16;
 
 /// A long action. The value itself is what the action must remember: it is stored with the
 /// position after every step, and a step that is run again (after a crash, or a failure that may
@@ -148,6 +151,32 @@ impl<W: Workflow> StepContext<W> {
         }
         self.job.version += 1;
         Ok(())
+    }
+
+    /// [Saves](Self::save) a change of a document as that is by now; answers it as it is then. Nobody who changes it
+    /// meanwhile has the step run again.
+    pub async fn change<T: Document>(
+        &mut self,
+        id: &str,
+        change: impl Fn(&mut T) -> Result<(), StepError>,
+    ) -> Result<Versioned<T>, StepError> {
+        let mut attempt = 1;
+        loop {
+            let mut document = super::records::found::<T>(&self.db, id).await?;
+            change(&mut document.value)?;
+            match self.save(Batch::new().replace(&document)).await {
+                Ok(()) => {
+                    document.version += 1;
+                    return Ok(document);
+                }
+                Err(StepError::Retry(error))
+                    if error.code == ErrorCode::Conflict && attempt < CHANGE_ATTEMPTS_MAX =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Adds to what is written in one batch with the completion of this step. If that batch meets a

@@ -19,7 +19,7 @@ pub async fn action(context: Context, request: Request) -> Result<Reply, ApiErro
     }
     let mut instance = load(&context, &request.path("instanceId")?).await?;
     request.check_etag(&instance.etag())?;
-    if name == "SENDDIAGNOSTICINTERRUPT" {
+    if name.eq_ignore_ascii_case("SENDDIAGNOSTICINTERRUPT") {
         return interrupt(&context, &instance).await;
     }
     let action = Action::parse(&name)?;
