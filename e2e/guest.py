@@ -69,11 +69,11 @@ class Guest:
         assert status == 200, f"{path}: {status}"
         return body if path else json.loads(body)
 
-    def metadata_vnic(self):
-        """What the metadata service says of the network card."""
+    def metadata_vnics(self):
+        """What the metadata service says of the network cards."""
         status, body = self.imds("/opc/v2/vnics/", "Authorization: Bearer Oracle")
         assert status == 200
-        return json.loads(body)[0]
+        return json.loads(body)
 
     @property
     def boot(self):

@@ -140,7 +140,7 @@ def test_the_metadata_service_tells_a_guest_about_itself(region, copies):
     assert document["metadata"]["ssh_authorized_keys"].strip() == region.public_key
     assert (document["compartmentId"], document["state"]) == (region.tenancy, "Running")
     assert isinstance(document["timeCreated"], int)
-    vnic = copy.metadata_vnic()
+    vnic = copy.metadata_vnics()[0]
     shown = region.oci("compute", "instance", "list-vnics", "--instance-id", copy.id)[0]
     assert (vnic["privateIp"], vnic["vnicId"]) == (shown["private-ip"], shown["id"])
     assert vnic["macAddr"].lower() == copy.ssh("cat /sys/class/net/eth0/address")
@@ -161,7 +161,7 @@ def test_metadata_v2_demands_its_header_and_v1_can_be_switched_off(region, copie
 
 def test_instances_of_a_subnet_reach_each_other(region, copies):
     one, other = copies
-    address = other.metadata_vnic()["privateIp"]
+    address = other.metadata_vnics()[0]["privateIp"]
     assert "SSH-2.0" in one.ssh(f"nc -w 10 {address} 22 </dev/null | head -c 7")
     assert one.ssh(f"sudo ping -c 1 -W 10 {address} >/dev/null && echo answered") == "answered"
 
@@ -170,7 +170,7 @@ def test_a_guest_reaches_nothing_on_the_hosts_loopback(region, copies):
     with socket.create_server(("127.0.0.1", 0)) as secret:
         port = secret.getsockname()[1]
         secret.settimeout(0)
-        vnic = copies[0].metadata_vnic()
+        vnic = copies[0].metadata_vnics()[0]
         for address in ("169.254.169.254", vnic["virtualRouterIp"], "127.0.0.1"):
             for closed in (port, region.port):
                 command = f"nc -w 3 {address} {closed} </dev/null && echo open || echo closed"

@@ -5,6 +5,7 @@ import json
 import oci
 import pytest
 
+from guest import launch_by_cli
 from region import Refused
 
 ANYWHERE = "0.0.0.0/0"
@@ -167,6 +168,45 @@ def test_etags_guard_what_is_changed(region, vcn):
     assert (stale.value.status, stale.value.code) == (412, "NoEtagMatch")
     resolver = network.get_vcn_dns_resolver_association(vcn["id"]).data
     assert (resolver.vcn_id, resolver.lifecycle_state) == (vcn["id"], "AVAILABLE")
+
+
+def test_a_second_card_comes_and_goes_while_the_instance_is_stopped(region):
+    shape = ("--shape", "VM.Standard.E4.Flex", "--shape-config", '{"ocpus": 1, "memoryInGBs": 1}')
+    guest = launch_by_cli(region, "two-cards", *shape)
+    attach = ("--no-retry", "compute", "instance", "attach-vnic", "--instance-id", guest.id, "--subnet-id", region.subnet,
+              "--vnic-display-name", "second", "--assign-public-ip", "false", "--wait")
+    with pytest.raises(Refused) as refused:
+        region.oci(*attach)
+    assert (refused.value.code, "RUNNING" in refused.value.message) == ("IncorrectState", True)
+
+    power(region, guest, "SOFTSTOP", "STOPPED")
+    second = region.oci(*attach)
+    assert (second["display-name"], second["is-primary"], second["public-ip"]) == ("second", False, None)
+    with pytest.raises(Refused) as refused:
+        region.oci(*attach)
+    assert refused.value.code == "LimitExceeded"
+    power(region, guest, "START", "RUNNING")
+    guest.reachable()
+    assert guest.ssh("cat /sys/class/net/eth1/address") == second["mac-address"].lower()
+    cards = guest.metadata_vnics()
+    assert [one["vnicId"] for one in cards][1:] == [second["id"]]
+    assert cards[1]["privateIp"] == second["private-ip"]
+    shown = region.oci("compute", "instance", "list-vnics", "--instance-id", guest.id)
+    assert sorted(one["is-primary"] for one in shown) == [False, True]
+
+    power(region, guest, "SOFTSTOP", "STOPPED")
+    region.oci("compute", "instance", "detach-vnic", "-c", region.tenancy, "--vnic-id", second["id"], "--force")
+    primary = next(one for one in shown if one["is-primary"])
+    with pytest.raises(Refused) as refused:
+        region.oci("compute", "instance", "detach-vnic", "-c", region.tenancy, "--vnic-id", primary["id"], "--force")
+    assert "primary" in refused.value.message
+    power(region, guest, "START", "RUNNING")
+    assert guest.reachable().try_ssh("test -e /sys/class/net/eth1").returncode != 0
+    region.terminate(guest.instance)
+
+
+def power(region, guest, action, state):
+    region.oci("compute", "instance", "action", "--instance-id", guest.id, "--action", action, wait=state)
 
 
 def test_a_vnic_joins_groups_and_is_renamed(region):

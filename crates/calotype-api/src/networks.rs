@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::boot_volumes::AttachmentState;
+use crate::instances::CreateVnicDetails;
 use crate::ocid::Ocid;
 use crate::tags::{DefinedTags, FreeformTags};
 use crate::text::{DisplayName, Text};
@@ -213,6 +214,16 @@ pub struct VnicAttachment {
     pub vlan_id: Option<Ocid>,
     pub vlan_tag: Option<u64>,
     pub vnic_id: Option<Ocid>,
+}
+
+/// Body of AttachVnic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AttachVnicDetails {
+    pub create_vnic_details: CreateVnicDetails,
+    pub display_name: Option<DisplayName>,
+    pub instance_id: Ocid,
+    pub nic_index: Option<u64>,
 }
 
 /// A private address of a network card.

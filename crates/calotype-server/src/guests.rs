@@ -71,8 +71,8 @@ pub enum PowerOff {
 
 struct Guest {
     machine: Machine,
-    /// Only a guest that was taken over may lack it, until it can be had.
-    attachment: Option<Attachment>,
+    /// Its cards in their networks. Only a guest that was taken over may lack them, until they can be had.
+    attachments: Option<Vec<Attachment>>,
     watcher: tokio::task::JoinHandle<()>,
 }
 
@@ -171,8 +171,8 @@ impl Guests {
         let started = async {
             let machine = self.hypervisor.start(&spec(region, &instance).await?).await?;
             match self.plug(region, &instance, &machine).await {
-                Ok(attachment) => {
-                    self.hold(region, id, machine, Some(attachment));
+                Ok(attachments) => {
+                    self.hold(region, id, machine, Some(attachments));
                     Ok(())
                 }
                 Err(error) => {
@@ -199,11 +199,11 @@ impl Guests {
         let resource = &instance.resource;
         let demand = self.host.demand(&resource.shape, &resource.shape_config);
         self.with(|state| state.taken.insert(resource.id.clone(), demand));
-        let attachment = self.plug(region, instance, &machine).await;
-        let attachment = attachment.inspect_err(|error| {
+        let attachments = self.plug(region, instance, &machine).await;
+        let attachments = attachments.inspect_err(|error| {
             tracing::error!(%error, instance = %resource.id, "a guest is without its network: trying again");
         });
-        self.hold(region, &resource.id, machine, attachment.ok());
+        self.hold(region, &resource.id, machine, attachments.ok());
         Ok(true)
     }
 
@@ -218,22 +218,25 @@ impl Guests {
         self.outbound_turn.lock().await
     }
 
-    /// Plugs a machine into its network.
+    /// Plugs a machine's cards into their networks.
     async fn plug(
         &self,
         region: &Region,
         instance: &InstanceRecord,
         machine: &Machine,
-    ) -> Result<Attachment> {
+    ) -> Result<Vec<Attachment>> {
         let ports = published_ports(instance);
-        let vnic = network::vnic_config(&region.db, &instance.vnic_id, &ports).await?;
-        let missing = || Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() };
-        let vnic = vnic.ok_or_else(missing)?;
-        let subnet = vnic.subnet.id.clone();
-        let attachment = self.network.attach(vnic, machine.nic_socket(0)).await?;
-        // The way out may have been closed since it was looked up.
-        network::enforce_outbound(region, &subnet).await?;
-        Ok(attachment)
+        let mut attachments = Vec::new();
+        for (index, id) in instance.vnic_ids().enumerate() {
+            let vnic = network::vnic_config(&region.db, id, &ports).await?;
+            let missing = || Error::Missing { kind: "vnic", id: id.to_string() };
+            let vnic = vnic.ok_or_else(missing)?;
+            let subnet = vnic.subnet.id.clone();
+            attachments.push(self.network.attach(vnic, machine.nic_socket(index)).await?);
+            // The way out may have been closed since it was looked up.
+            network::enforce_outbound(region, &subnet).await?;
+        }
+        Ok(attachments)
     }
 
     /// Watches a machine from now on.
@@ -242,17 +245,17 @@ impl Guests {
         region: &Arc<Region>,
         id: &Ocid,
         machine: Machine,
-        attachment: Option<Attachment>,
+        attachments: Option<Vec<Attachment>>,
     ) {
         let watcher = tokio::spawn(watch(Arc::downgrade(region), id.clone(), machine.clone()));
-        let guest = Guest { machine, attachment, watcher };
+        let guest = Guest { machine, attachments, watcher };
         self.with(|state| state.running.insert(id.clone(), guest));
     }
 
     /// Plugs a guest in that was taken over without its network.
     async fn plug_again(&self, region: &Region, id: &Ocid, machine: &Machine) -> Result<()> {
         let same = |guest: &&mut Guest| guest.machine.pid() == machine.pid();
-        let is_unplugged = |guest: &&mut Guest| same(guest) && guest.attachment.is_none();
+        let is_unplugged = |guest: &&mut Guest| same(guest) && guest.attachments.is_none();
         if self.with(|state| state.running.get_mut(id).filter(is_unplugged).is_none()) {
             return Ok(());
         }
@@ -260,10 +263,10 @@ impl Guests {
         let Some(instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
             return Ok(());
         };
-        let attachment = self.plug(region, &instance, machine).await?;
+        let attachments = self.plug(region, &instance, machine).await?;
         self.with(|state| {
             if let Some(guest) = state.running.get_mut(id).filter(is_unplugged) {
-                guest.attachment = Some(attachment);
+                guest.attachments = Some(attachments);
             }
         });
         tracing::info!(instance = %id, "the guest has its network again");
@@ -344,8 +347,8 @@ impl Guests {
     fn describe(&self, instance: &mut InstanceRecord) {
         let ports = self.with(|state| {
             let guest = state.running.get(&instance.resource.id);
-            let attachment = guest.and_then(|guest| guest.attachment.as_ref());
-            attachment.map_or_else(Vec::new, Attachment::public_ports)
+            let primary = guest.and_then(|guest| guest.attachments.as_ref()?.first());
+            primary.map_or_else(Vec::new, Attachment::public_ports)
         });
         let tags = instance.resource.system_tags.entry(SYSTEM_TAGS.to_owned()).or_default();
         tags.retain(|key, _| !key.starts_with("publicPort"));
@@ -435,11 +438,14 @@ async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec>
         volume.value.next_base = None;
         region.db.apply(Batch::new().replace(&volume)).await?;
     }
-    let mac = network::mac_address(&region.db, &instance.vnic_id).await?;
-    let Some(mac) = mac else {
-        return Err(Error::Missing { kind: "vnic", id: instance.vnic_id.to_string() });
-    };
     let options = &instance.resource.launch_options;
+    let mut nics = Vec::new();
+    for id in instance.vnic_ids() {
+        let Some(mac) = network::mac_address(&region.db, id).await? else {
+            return Err(Error::Missing { kind: "vnic", id: id.to_string() });
+        };
+        nics.push(Nic { model: hardware::nic_model(options), mac, mtu: Some(MTU) });
+    }
     let (vcpus, memory_mib) = shapes::host_size(&instance.resource.shape_config);
     let directory = machine_directory(&region.paths, instance);
     tokio::fs::create_dir_all(&directory)
@@ -458,7 +464,7 @@ async fn spec(region: &Region, instance: &InstanceRecord) -> Result<MachineSpec>
             base: export_of(&region.paths, volume.base),
             size_bytes: volume.size_bytes,
         },
-        nics: vec![Nic { model: hardware::nic_model(options), mac, mtu: Some(MTU) }],
+        nics,
         chassis_asset_tag: CHASSIS_ASSET_TAG.into(),
     })
 }

@@ -85,6 +85,9 @@ pub struct InstanceRecord {
     pub boot_volume_id: Ocid,
     /// Its primary VNIC.
     pub vnic_id: Ocid,
+    /// Its other VNICs, in the order of the guest's cards.
+    #[serde(default)]
+    pub secondary_vnic_ids: Vec<Ocid>,
     /// Name of its directory below the region's `instances`.
     pub directory: String,
     /// SMBIOS system UUID: new for each instance, so that first-boot code runs in each.
@@ -101,6 +104,11 @@ pub struct InstanceRecord {
 }
 
 impl InstanceRecord {
+    /// All its VNICs, in the order of the guest's cards.
+    pub fn vnic_ids(&self) -> impl Iterator<Item = &Ocid> {
+        std::iter::once(&self.vnic_id).chain(&self.secondary_vnic_ids)
+    }
+
     /// Writes down that nothing is left of it but this.
     pub fn terminate(&mut self, now: Timestamp) {
         self.resource.lifecycle_state = InstanceState::Terminated;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use calotype_api::boot_volumes::BootVolumeState;
 use calotype_api::console_connections::ConsoleConnectionState;
 use calotype_api::instances::InstanceState;
+use calotype_api::networks::VnicState;
 use calotype_api::work_requests::WorkRequestStatus;
 use jiff::{SignedDuration, Timestamp};
 
@@ -112,6 +113,11 @@ pub async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
         volume.time_terminated.is_none_or(|time| old(time, TERMINATED_KEPT))
     })
     .await?;
+    let released = Query::new().state(VnicState::Terminated.as_str());
+    sweep::<VnicRecord>(db, released, |vnic| {
+        vnic.time_released.is_none_or(|time| old(time, TERMINATED_KEPT))
+    })
+    .await?;
     forget_instances(db, |instance| {
         instance.time_terminated.is_none_or(|time| old(time, TERMINATED_KEPT))
     })
@@ -126,7 +132,7 @@ pub async fn forget(db: &Db, now: Timestamp) -> Result<(), Error> {
     .await
 }
 
-/// Forgets terminated instances with what was theirs alone: network cards and console histories.
+/// Forgets terminated instances with what was theirs alone: console histories.
 async fn forget_instances(db: &Db, is_over: impl Fn(&InstanceRecord) -> bool) -> Result<(), Error> {
     let query = Query::new().state(InstanceState::Terminated.as_str()).limit(SWEPT_AT_ONCE);
     let mut after = None;
@@ -139,8 +145,6 @@ async fn forget_instances(db: &Db, is_over: impl Fn(&InstanceRecord) -> bool) ->
                 let content = db.get::<ConsoleContentRecord>(history.resource.id.as_str()).await?;
                 batch = content.iter().fold(batch.delete(&history), |batch, it| batch.delete(it));
             }
-            let vnic = db.get::<VnicRecord>(instance.vnic_id.as_str()).await?;
-            let batch = vnic.iter().fold(batch, |batch, vnic| batch.delete(vnic));
             unless_changed(db.apply(batch).await)?;
         }
         after = page.next;

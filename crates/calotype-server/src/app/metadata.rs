@@ -51,7 +51,7 @@ async fn document(
     let hostname = owner.hostname.unwrap_or_else(|| instance.resource.display_name.clone());
     Ok(Some(MetadataDocument {
         instance: instance_document(config, &instance.resource, &hostname),
-        vnics: network::metadata_of(db, &vnic_id).await?,
+        vnics: network::metadata_of(db, instance.vnic_ids()).await?,
         volume_attachments: json!([]),
         legacy_endpoints_disabled: instance
             .resource

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::init::new_ocid;
 
 mod addresses;
+mod attachments;
 mod cidr;
 pub mod outbound;
 mod parts;
@@ -35,6 +36,7 @@ pub use addresses::{
     get_private_ip, get_public_ip, get_public_ip_by_ip_address, get_public_ip_by_private_ip_id,
     list_ipv6s, list_private_ips, list_public_ips, update_private_ip, update_public_ip,
 };
+pub use attachments::{attach_vnic, detach_vnic};
 pub use outbound::enforce_outbound;
 pub use parts::{
     Content as PartContent, PartRecord, create_part, delete_part, get_part,

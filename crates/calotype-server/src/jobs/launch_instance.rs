@@ -126,7 +126,9 @@ async fn release(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut instance = load(context).await?;
     let mut volume = volume_of(&region, &instance).await?;
-    network::release_vnic(&region.db, &instance.vnic_id).await?;
+    for vnic in instance.vnic_ids() {
+        network::release_vnic(&region.db, vnic).await?;
+    }
     // A volume that was there before the launch is only free again.
     let is_new = volume.resource.lifecycle_state != BootVolumeState::Available;
     volume.value.instance_id = None;

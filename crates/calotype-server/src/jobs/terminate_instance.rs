@@ -87,7 +87,9 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut instance = instance(&region, &context.state.instance_id).await?;
     let mut volume = volume_of(&region, &instance).await?;
-    network::release_vnic(&region.db, &instance.vnic_id).await?;
+    for vnic in instance.vnic_ids() {
+        network::release_vnic(&region.db, vnic).await?;
+    }
     let directory = crate::guests::machine_directory(&region.paths, &instance);
     blocking("The guest's directory could not be removed", move || {
         volumes::remove_tree(&directory)

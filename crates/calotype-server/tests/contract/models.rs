@@ -87,7 +87,7 @@ const ROWS: &[Row] = rows! {
         console_histories::UpdateConsoleHistoryDetails,
         console_connections::CreateInstanceConsoleConnectionDetails,
         console_connections::UpdateInstanceConsoleConnectionDetails, networks::CreateVcnDetails,
-        networks::CreateSubnetDetails, networks::GetPublicIpByPrivateIpIdDetails,
+        networks::CreateSubnetDetails, networks::AttachVnicDetails, networks::GetPublicIpByPrivateIpIdDetails,
         networks::GetPublicIpByIpAddressDetails;
     "core" Answered: networks::VcnDnsResolverAssociation, vcn_parts::InternetGateway,
         vcn_parts::RouteTable, vcn_parts::SecurityList, vcn_parts::DhcpOptions,

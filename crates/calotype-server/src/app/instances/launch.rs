@@ -149,6 +149,8 @@ impl Launch {
             compartment_id: details.compartment_id.clone(),
             display_name: display_name.clone(),
             availability_domain: details.availability_domain.to_string(),
+            is_primary: true,
+            attachment_name: None,
         };
         let planned = network::plan_vnic(context, &owner, &vnic).await?;
         let volume_owner = VolumeOwner {
@@ -166,6 +168,7 @@ impl Launch {
             resource,
             boot_volume_id: volume_id,
             vnic_id: planned.vnic_id,
+            secondary_vnic_ids: Vec::new(),
             system_uuid: Uuid::new_v4().to_string(),
             capturing: None,
             boot_volume_detached: false,

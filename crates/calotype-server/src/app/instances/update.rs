@@ -272,6 +272,7 @@ async fn change_shape(
     if name.is_none() && size.is_none() {
         return Ok(());
     }
+    let vnics = instance.vnic_ids().count();
     let resource = &mut instance.resource;
     let name = name.unwrap_or_else(|| resource.shape.clone());
     let offer = shapes::find(&name)?;
@@ -302,6 +303,12 @@ async fn change_shape(
     };
     let given = size.is_some() || has.is_some();
     resource.shape_config = shapes::configure(offer, given.then_some(&wanted))?;
+    let (vnics, most) = (vnics as u64, resource.shape_config.max_vnic_attachments);
+    if most.is_some_and(|most| vnics > most) {
+        let few =
+            format!("{name} in this size has fewer VNICs than the {vnics} attached: detach some");
+        return Err(ApiError::invalid_parameter("shape", few));
+    }
     if let Some(image) = &image {
         compatible_shapes::check_size(image, &name, &resource.shape_config)?;
     }

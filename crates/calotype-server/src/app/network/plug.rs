@@ -35,7 +35,7 @@ const GROUPS_MAX: usize = 5;
 /// How often a release is tried when something else is written meanwhile.
 const RELEASE_ATTEMPTS_MAX: u32 = 16;
 
-/// Whose primary VNIC is planned.
+/// Whose VNIC is planned.
 #[derive(Debug, Clone)]
 pub struct VnicOwner {
     /// The instance.
@@ -46,6 +46,10 @@ pub struct VnicOwner {
     pub display_name: String,
     /// Its availability domain.
     pub availability_domain: String,
+    /// Whether it is the one that the instance is launched with.
+    pub is_primary: bool,
+    /// The name of its attachment, unless that is the VNIC's.
+    pub attachment_name: Option<String>,
 }
 
 /// A VNIC of which nothing is written yet.
@@ -55,12 +59,14 @@ pub struct PlannedVnic {
     pub vnic_id: Ocid,
     /// The name the guest will have, if one can be made of what was given.
     pub hostname: Option<String>,
+    /// The card as it will be.
+    pub record: Versioned<VnicRecord>,
     /// Its documents. A conflict when they are written means that an address was taken meanwhile:
     /// plan again.
     pub batch: Batch,
 }
 
-/// Plans the primary VNIC of a new instance.
+/// Plans a VNIC.
 pub async fn plan_vnic(
     context: &Context,
     owner: &VnicOwner,
@@ -97,8 +103,10 @@ pub(super) async fn plan(
         .display_name
         .as_ref()
         .map_or_else(|| owner.display_name.clone(), ToString::to_string);
-    let hostname = details.hostname_label.clone().or_else(|| hostname_from(&owner.display_name));
-    let record = VnicRecord {
+    // A guest has one name: that of its first card.
+    let named = || owner.is_primary.then(|| hostname_from(&owner.display_name)).flatten();
+    let hostname = details.hostname_label.clone().or_else(named);
+    let record = Versioned::first(VnicRecord {
         resource: Vnic {
             id: id.clone(),
             availability_domain: owner.availability_domain.clone(),
@@ -108,7 +116,7 @@ pub(super) async fn plan(
             freeform_tags: details.freeform_tags.clone().unwrap_or_default(),
             hostname_label: details.hostname_label.clone(),
             ipv6_addresses: None,
-            is_primary: true,
+            is_primary: owner.is_primary,
             lifecycle_state: VnicState::Available,
             mac_address: Some(mac.to_uppercase()),
             nsg_ids,
@@ -129,9 +137,11 @@ pub(super) async fn plan(
         claims: claimed,
         private_label: Label::default(),
         public_label: Label::default(),
-    };
-    let batch = batch.require(&subnet).insert(&record);
-    Ok(PlannedVnic { vnic_id: id, hostname, batch })
+        attachment_name: owner.attachment_name.clone(),
+        time_released: None,
+    });
+    let batch = batch.require(&subnet).insert(&record.value);
+    Ok(PlannedVnic { vnic_id: id, hostname, record, batch })
 }
 
 fn check(details: &CreateVnicDetails) -> Result<(), ApiError> {
@@ -375,23 +385,36 @@ fn random<const N: usize>() -> [u8; N] {
 pub async fn release_vnic(db: &Db, vnic_id: &Ocid) -> Result<(), db::Error> {
     let mut attempt = 1;
     loop {
-        let Some(mut vnic) = db.get::<VnicRecord>(vnic_id.as_str()).await? else { return Ok(()) };
+        let Some(vnic) = db.get::<VnicRecord>(vnic_id.as_str()).await? else { return Ok(()) };
         if !vnic.is_alive() {
             return Ok(());
         }
-        let mut batch = Batch::new();
-        for what in std::mem::take(&mut vnic.value.claims) {
-            match db.get::<Claim>(&what).await? {
-                Some(claim) if claim.owner == vnic_id.as_str() => batch = batch.delete(&claim),
-                _ => {}
-            }
-        }
-        vnic.value.resource.lifecycle_state = VnicState::Terminated;
-        match db.apply(batch.replace(&vnic)).await {
+        let batch = released(db, vnic, Timestamp::now()).await?;
+        match db.apply(batch).await {
             Err(error) if error.is_conflict() && attempt < RELEASE_ATTEMPTS_MAX => attempt += 1,
             result => return result,
         }
     }
+}
+
+/// What releases a VNIC.
+pub(super) async fn released(
+    db: &Db,
+    mut vnic: Versioned<VnicRecord>,
+    now: Timestamp,
+) -> Result<Batch, db::Error> {
+    let mut batch = Batch::new();
+    for what in std::mem::take(&mut vnic.value.claims) {
+        match db.get::<Claim>(&what).await? {
+            Some(claim) if claim.owner == vnic.resource.id.as_str() => {
+                batch = batch.delete(&claim);
+            }
+            _ => {}
+        }
+    }
+    vnic.value.resource.lifecycle_state = VnicState::Terminated;
+    vnic.value.time_released = Some(now);
+    Ok(batch.replace(&vnic))
 }
 
 /// Whose a VNIC is.
@@ -466,17 +489,24 @@ fn mac_bytes(text: &str) -> Option<[u8; 6]> {
     parts.next().is_none().then_some(bytes)
 }
 
-/// The metadata service's `vnics` document.
-pub async fn metadata_of(db: &Db, vnic_id: &Ocid) -> Result<Value, db::Error> {
-    let Some(vnic) = alive(db, vnic_id).await? else { return Ok(json!([])) };
-    let subnet = db.get::<SubnetRecord>(vnic.resource.subnet_id.as_str()).await?;
-    let router = subnet.and_then(|subnet| subnet.resource.virtual_router_ip);
-    Ok(json!([{
-        "vnicId": vnic.resource.id,
-        "privateIp": vnic.resource.private_ip,
-        "vlanTag": vnic.vlan_tag,
-        "macAddr": vnic.resource.mac_address.map(|mac| mac.to_lowercase()),
-        "virtualRouterIp": router,
-        "subnetCidrBlock": vnic.subnet_cidr_block,
-    }]))
+/// The metadata service's `vnics` document: of all cards of an instance, the primary one first.
+pub async fn metadata_of(
+    db: &Db,
+    vnic_ids: impl Iterator<Item = &Ocid>,
+) -> Result<Value, db::Error> {
+    let mut all = Vec::new();
+    for id in vnic_ids {
+        let Some(vnic) = alive(db, id).await? else { continue };
+        let subnet = db.get::<SubnetRecord>(vnic.resource.subnet_id.as_str()).await?;
+        let router = subnet.and_then(|subnet| subnet.resource.virtual_router_ip);
+        all.push(json!({
+            "vnicId": vnic.resource.id,
+            "privateIp": vnic.resource.private_ip,
+            "vlanTag": vnic.vlan_tag,
+            "macAddr": vnic.resource.mac_address.map(|mac| mac.to_lowercase()),
+            "virtualRouterIp": router,
+            "subnetCidrBlock": vnic.subnet_cidr_block,
+        }));
+    }
+    Ok(Value::Array(all))
 }

@@ -126,6 +126,12 @@ pub struct VnicRecord {
     /// How its public address is labelled.
     #[serde(default)]
     pub public_label: Label,
+    /// The name of its attachment, unless that is the VNIC's.
+    #[serde(default)]
+    pub attachment_name: Option<String>,
+    /// When its addresses were given back; it is forgotten a day later.
+    #[serde(default)]
+    pub time_released: Option<Timestamp>,
 }
 
 /// What people have written on an address.

@@ -105,6 +105,8 @@ impl Site {
             compartment_id: COMPARTMENT.parse().unwrap(),
             display_name: "My Web_Server #1".to_owned(),
             availability_domain: DOMAIN.to_owned(),
+            is_primary: true,
+            attachment_name: None,
         };
         plan(&self.db, new_id("vnic"), &owner, &details, Timestamp::now()).await
     }
@@ -279,7 +281,7 @@ async fn tells_the_virtual_network_and_the_guest_the_same() {
     assert_eq!(config.public.unwrap().tcp_ports, [80]);
     let mac = mac_address(&site.db, id).await.unwrap().unwrap();
     assert_eq!(mac, config.mac.map(|byte| format!("{byte:02x}")).join(":"));
-    let document = metadata_of(&site.db, id).await.unwrap();
+    let document = metadata_of(&site.db, std::iter::once(id)).await.unwrap();
     assert_eq!(document[0]["macAddr"], json!(mac));
     assert_eq!(document[0]["privateIp"], json!("10.0.0.9"));
     assert_eq!(document[0]["virtualRouterIp"], json!("10.0.0.1"));

@@ -159,7 +159,7 @@ pub(super) fn attachment(vnic: &VnicRecord) -> Option<VnicAttachment> {
         id: sibling(&resource.id, ATTACHMENT)?,
         availability_domain: resource.availability_domain.clone(),
         compartment_id: resource.compartment_id.clone(),
-        display_name: resource.display_name.clone(),
+        display_name: vnic.attachment_name.clone().unwrap_or_else(|| resource.display_name.clone()),
         instance_id: vnic.instance_id.clone(),
         lifecycle_state: state,
         nic_index: Some(0),
