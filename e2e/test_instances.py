@@ -181,15 +181,84 @@ def test_a_boot_volume_is_edited_and_moved(region, worker):
     with pytest.raises(Refused) as refused:
         region.oci("bv", "boot-volume", "update", "--boot-volume-id", volume, "--vpus-per-gb", "15")
     assert "vpusPerGB" in refused.value.message
-    with pytest.raises(Refused) as refused:
-        region.oci("bv", "boot-volume", "update", "--boot-volume-id", volume, "--size-in-gbs", "99")
-    assert "sizeInGBs" in refused.value.message
+    for size, words in [("0", "it can only grow"), ("2", "between 50 and 32768")]:
+        with pytest.raises(Refused) as refused:
+            region.oci("bv", "boot-volume", "update", "--boot-volume-id", volume, "--size-in-gbs", size)
+        assert (refused.value.status, refused.value.code) == (400, "InvalidParameter")
+        assert words in refused.value.message
     other = region.oci("iam", "compartment", "create", "-c", region.tenancy, "--name", "volumes",
                        "--description", "for one", wait="ACTIVE")
     region.oci("bv", "boot-volume", "change-compartment", "--boot-volume-id", volume, "-c", other["id"])
     listed = region.oci("bv", "boot-volume", "list", "-c", other["id"])
     assert [one["id"] for one in listed] == [volume]
     region.oci("bv", "boot-volume", "change-compartment", "--boot-volume-id", volume, "-c", region.tenancy)
+
+
+def boot_volume(region, guest):
+    return region.compute.get_boot_volume_attachment(guest.id).data.boot_volume_id
+
+
+def disk_gib(guest):
+    """The size of the boot disk as the guest's kernel has it."""
+    return int(guest.ssh("cat /sys/class/block/vda/size")) / 2**21
+
+
+def grow(region, volume, gib):
+    grown = region.oci("bv", "boot-volume", "update", "--boot-volume-id", volume, "--size-in-gbs", gib,
+                       wait="AVAILABLE")
+    assert (grown["size-in-gbs"], grown["size-in-mbs"]) == (gib, gib * 1024)
+
+
+def test_a_boot_volume_grows_while_its_guest_runs(region, worker):
+    boot, volume = worker.boot, boot_volume(region, worker)
+    assert disk_gib(worker) < 50
+    grow(region, volume, 50)
+    wait_until(lambda: disk_gib(worker) == 50, "the guest sees it")
+    assert worker.boot == boot
+    with pytest.raises(Refused) as refused:
+        region.oci("bv", "boot-volume", "update", "--boot-volume-id", volume, "--size-in-gbs", "49")
+    assert refused.value.status == 400 and "can only grow" in refused.value.message
+
+
+def test_a_boot_volume_is_cloned_and_grows_while_its_instance_is_stopped(region, worker):
+    worker.write("/etc/kept", "of both\n")
+    volume = boot_volume(region, worker)
+    create = ("bv", "boot-volume", "create", "--source-boot-volume-id", volume)
+    with pytest.raises(Refused) as refused:
+        region.oci("--no-retry", *create)
+    assert (refused.value.status, refused.value.code) == (409, "IncorrectState")
+    assert "stop the instance, or detach the volume" in refused.value.message
+    region.oci("compute", "instance", "action", "--instance-id", worker.id, "--action", "SOFTSTOP",
+               wait="STOPPED")
+    with pytest.raises(Refused) as refused:
+        region.oci(*create, "--size-in-gbs", "49")
+    assert refused.value.status == 400 and "can only grow" in refused.value.message
+    clone = region.oci(*create, "--size-in-gbs", "60", "--display-name", "twin", wait="AVAILABLE")
+    assert (clone["display-name"], clone["size-in-gbs"], clone["is-hydrated"]) == ("twin", 60, True)
+    assert clone["source-details"] == {"id": volume, "type": "bootVolume"}
+    grow(region, volume, 55)
+    region.oci("compute", "instance", "action", "--instance-id", worker.id, "--action", "START",
+               wait="RUNNING")
+    assert disk_gib(worker.reachable()) == 55
+
+    # Both run on what they share, and neither sees what the other writes.
+    twin = launch_by_cli(region, "twin", "--source-boot-volume-id", clone["id"])
+    assert (twin.ssh("cat /etc/kept"), disk_gib(twin)) == ("of both", 60)
+    twin.write("/etc/kept", "of the twin\n")
+    worker.write("/etc/kept", "of the worker\n")
+    # Its termination cuts the power.
+    twin.ssh("sync")
+    # A clone of a volume that nobody has, when what it was cloned from is gone.
+    region.oci("compute", "instance", "terminate", "--instance-id", twin.id, "--force",
+               "--preserve-boot-volume", "true", wait="SUCCEEDED")
+    again = region.oci("bv", "boot-volume", "create", "--source-boot-volume-id", clone["id"],
+                       wait="AVAILABLE")
+    region.oci("bv", "boot-volume", "delete", "--boot-volume-id", clone["id"], "--force",
+               wait="TERMINATED")
+    other = launch_by_cli(region, "other-twin", "--source-boot-volume-id", again["id"])
+    assert other.ssh("cat /etc/kept") == "of the twin"
+    region.terminate(other.instance)
+    assert worker.ssh("cat /etc/kept") == "of the worker"
 
 
 def test_a_boot_volume_is_detached_and_attached_again(region, worker):

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::ocid::Ocid;
 use crate::tags::{DefinedTags, FreeformTags};
-use crate::text::DisplayName;
+use crate::text::{DisplayName, Text};
 use crate::time::Time;
 use crate::wire_enum::wire_enum;
 
@@ -65,6 +65,45 @@ pub struct BootVolumeAttachment {
     pub time_updated: Option<Time>,
 }
 
+/// Body of CreateBootVolume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateBootVolumeDetails {
+    pub autotune_policies: Option<Vec<Value>>,
+    pub availability_domain: Option<Text<1, 255>>,
+    pub backup_policy_id: Option<Ocid>,
+    pub boot_volume_replicas: Option<Vec<Value>>,
+    pub cluster_placement_group_id: Option<Ocid>,
+    pub compartment_id: Ocid,
+    pub defined_tags: Option<DefinedTags>,
+    pub display_name: Option<DisplayName>,
+    pub freeform_tags: Option<FreeformTags>,
+    pub is_auto_tune_enabled: Option<bool>,
+    pub kms_key_id: Option<Ocid>,
+    #[serde(rename = "sizeInGBs")]
+    pub size_in_gbs: Option<u64>,
+    pub source_details: BootVolumeSourceDetails,
+    #[serde(rename = "vpusPerGB")]
+    pub vpus_per_gb: Option<u64>,
+    pub xrc_kms_key_id: Option<Ocid>,
+}
+
+/// What a boot volume is made of: something with an id, or two backups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BootVolumeSourceDetails {
+    #[serde(rename = "type")]
+    pub source_type: BootVolumeSourceType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Ocid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_backup_id: Option<Ocid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_backup_id: Option<Ocid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_block_size_in_bytes: Option<u64>,
+}
+
 /// Body of UpdateBootVolume: what is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -96,6 +135,16 @@ pub struct AttachBootVolumeDetails {
     pub display_name: Option<DisplayName>,
     pub encryption_in_transit_type: Option<EncryptionInTransitType>,
     pub instance_id: Ocid,
+}
+
+wire_enum! {
+    /// The kinds of what a boot volume is made of.
+    BootVolumeSourceType {
+        BootVolume = "bootVolume",
+        BootVolumeBackup = "bootVolumeBackup",
+        BootVolumeBackupDelta = "bootVolumeBackupDelta",
+        BootVolumeReplica = "bootVolumeReplica",
+    }
 }
 
 wire_enum! {

@@ -7,6 +7,7 @@
 //! of a job; [`harness`] is the test that every workflow must pass.
 
 pub mod capture_image;
+pub mod clone_boot_volume;
 pub mod collect;
 mod commit;
 pub mod delete_boot_volume;
@@ -17,10 +18,12 @@ mod engine;
 pub mod export_image;
 mod faults;
 mod follow;
+pub mod grow_boot_volume;
 mod guest;
 pub mod harness;
 pub mod import_image;
 pub mod launch_instance;
+mod layers;
 pub mod power_instance;
 mod record;
 mod records;

@@ -177,6 +177,12 @@ impl BootVolumeRecord {
         states.fold(Query::new(), |query, state| query.state(state.as_str()))
     }
 
+    /// Shows clients a size.
+    pub fn show_size(&mut self, size_bytes: u64) {
+        self.resource.size_in_gbs = size_bytes.div_ceil(1 << 30);
+        self.resource.size_in_mbs = size_bytes.div_ceil(1 << 20);
+    }
+
     /// Whether the volume still has its data.
     #[must_use]
     pub fn is_alive(&self) -> bool {

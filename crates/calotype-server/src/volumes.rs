@@ -47,6 +47,35 @@ pub(crate) fn create_layer(paths: &Paths, volume: &BootVolumeRecord, name: &str)
     files::sync_directory(&paths.volumes())
 }
 
+/// Whether no guest has ever written to the uppermost overlay: it is as it was made. Only of a volume at rest.
+pub(crate) fn is_blank(paths: &Paths, volume: &BootVolumeRecord) -> Result<bool> {
+    let Some(top) = volume.layers.first() else { return Ok(false) };
+    let file = directory(paths, volume).join(top);
+    let metadata = std::fs::metadata(&file).map_err(|source| Error::io("read", &file, source))?;
+    // What is written to an overlay is put at its end.
+    Ok(metadata.len() == qcow2::create_layer(volume.size_bytes)?.len() as u64)
+}
+
+/// Gives `volume` the overlays `names` of another one too, durably: the same files, which nobody writes any more.
+pub(crate) fn share_layers(
+    paths: &Paths,
+    from: &BootVolumeRecord,
+    volume: &BootVolumeRecord,
+    names: &[String],
+) -> Result<()> {
+    let (source, target) = (directory(paths, from), directory(paths, volume));
+    for name in names {
+        let file = target.join(name);
+        match std::fs::hard_link(source.join(name), &file) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(Error::io("make a link", &file, error));
+            }
+            _ => {}
+        }
+    }
+    files::sync_directory(&target)
+}
+
 /// The overlays `names` (top first) as one disk; what none of them holds is left to the base.
 pub(crate) fn open_layers(
     paths: &Paths,

@@ -45,6 +45,7 @@ mod workflows {
     mod live;
     mod transfer;
     mod update;
+    mod volumes;
 }
 
 /// Size of the disk that the guests run: no operating system, some bytes to commit.

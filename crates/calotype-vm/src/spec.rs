@@ -47,7 +47,7 @@ pub enum Firmware {
 pub struct BootDisk {
     /// How the guest sees the disk.
     pub bus: DiskBus,
-    /// qcow2 files, the top first. Only the top is written. At least one, all of `size_bytes`.
+    /// qcow2 files, the top first. Only the top is written. At least one; the top of `size_bytes`, none larger.
     /// What their headers say of backing files is never followed.
     pub layers: Vec<PathBuf>,
     /// What lies below the last layer. A base smaller than the disk reads as zeros past its end.

@@ -10,11 +10,18 @@ use super::{Context, identity, tags};
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::delete_boot_volume::DeleteBootVolume;
+use crate::jobs::grow_boot_volume::GrowBootVolume;
 use crate::records::BootVolumeRecord;
 
 mod attachments;
+mod clone;
+mod size;
 
 pub use attachments::{attach, detach, get_attachment, list_attachments};
+pub use clone::{VolumeClone, create};
+
+pub(crate) use clone::at_rest;
+pub(super) use size::{BOOT_VOLUME_GIB, BYTES_PER_GIB};
 
 /// `GetBootVolume`.
 pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> {
@@ -90,7 +97,7 @@ async fn load_alive(
     }
 }
 
-/// `UpdateBootVolume`: name, tags and performance. Its size is that of its layers and stays.
+/// `UpdateBootVolume`: name, tags, performance and size, which can only grow.
 pub async fn update(context: Context, request: Request) -> Result<Reply, ApiError> {
     let details: UpdateBootVolumeDetails = request.json()?;
     let mut volume = load_alive(&context, &request).await?;
@@ -107,15 +114,11 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
         defined,
     )
     .await?;
+    let grown = match details.size_in_gbs {
+        Some(asked) => size::grown("sizeInGBs", asked, &volume)?,
+        None => None,
+    };
     let resource = &mut volume.value.resource;
-    if let Some(asked) = details.size_in_gbs.filter(|asked| *asked != resource.size_in_gbs) {
-        let has = resource.size_in_gbs;
-        let must = format!(
-            "is {asked}, but the volume has {has}, which this region cannot change: launch from an \
-             image of it with sourceDetails.bootVolumeSizeInGBs"
-        );
-        return Err(ApiError::invalid_parameter("sizeInGBs", must));
-    }
     if details.vpus_per_gb.is_some() {
         resource.vpus_per_gb = Some(vpus_per_gb("vpusPerGB", details.vpus_per_gb)?);
     }
@@ -128,7 +131,15 @@ pub async fn update(context: Context, request: Request) -> Result<Reply, ApiErro
     if let Some(tags) = details.defined_tags {
         resource.defined_tags = tags;
     }
-    super::replace(&context, volume, |record| Reply::ok(&record.resource)).await
+    let Some(size_bytes) = grown else {
+        return super::replace(&context, volume, |record| Reply::ok(&record.resource)).await;
+    };
+    size::may_grow(&context, &volume).await?;
+    volume.value.show_size(size_bytes);
+    volume.value.resource.lifecycle_state = BootVolumeState::Provisioning;
+    let job = GrowBootVolume::new(&volume, size_bytes);
+    let reply = Reply::ok(&volume.resource)?.etag(volume.next_etag());
+    super::submit(&context, job, Batch::new().replace(&volume), reply).await
 }
 
 /// `ChangeBootVolumeCompartment`: also of one that an instance has.

@@ -35,6 +35,8 @@ pub use metadata_limits::{PUBLIC_TCP_PORTS, public_tcp_ports};
 pub use source::attach_volume;
 pub use update::{Update, update};
 
+pub(super) use source::short_name;
+
 /// The instance with that id, whatever its state.
 pub async fn load(context: &Context, id: &Ocid) -> Result<Versioned<InstanceRecord>, ApiError> {
     super::load(context, id).await

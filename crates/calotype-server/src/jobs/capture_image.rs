@@ -32,6 +32,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::commit::{self, commit};
+use super::layers::{lay, next_layer};
 use super::records::{image, instance, volume_of};
 use super::{
     Deadline, Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, guest, resource, seed,
@@ -217,37 +218,6 @@ async fn seal(context: &mut Context) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Makes the overlay, durably, and puts it into the record, which the caller writes.
-async fn lay(
-    region: &Region,
-    volume: &mut Versioned<BootVolumeRecord>,
-    top: String,
-) -> Result<(), StepError> {
-    if volume.layers.len() >= calotype_vm::LAYERS_MAX {
-        return Err(StepError::Fail(ApiError::new(
-            ErrorCode::IncorrectState,
-            "The instance's disk has too many layers, left by captures that failed",
-        )));
-    }
-    let (files, name) = (volume.value.clone(), top.clone());
-    let paths = region.paths.clone();
-    blocking("The overlay could not be created", move || {
-        volumes::create_layer(&paths, &files, &name)
-    })
-    .await?;
-    volume.value.layers.insert(0, top);
-    Ok(())
-}
-
-/// The name after the highest in the chain. A file of that name is one that a capture which failed had laid and
-/// no guest has run on: as empty as a new one.
-fn next_layer(layers: &[String]) -> String {
-    let number =
-        |name: &String| name.strip_prefix("overlay-")?.strip_suffix(".qcow2")?.parse::<u64>().ok();
-    let highest = layers.iter().filter_map(number).max().unwrap_or(0);
-    format!("overlay-{}.qcow2", highest + 1)
-}
-
 /// Takes the overlay off again, if no guest has run on it, and removes the files that are no part of
 /// the chain: that overlay, or sealed ones that were shortened away already.
 async fn unseal(context: &mut Context) -> Result<(), StepError> {
@@ -402,21 +372,4 @@ async fn unlock(context: &mut Context) -> Result<(), StepError> {
     let batch = lifecycle::never_was(&region.db, &mut image, Timestamp::now()).await?;
     context.write(unlocked(instance, &image.resource.id, batch));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_layer_has_a_name_that_none_in_the_chain_has() {
-        let layers =
-            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(next_layer(&layers(&["overlay-1.qcow2"])), "overlay-2.qcow2");
-        assert_eq!(
-            next_layer(&layers(&["overlay-9.qcow2", "overlay-10.qcow2"])),
-            "overlay-11.qcow2"
-        );
-        assert_eq!(next_layer(&[]), "overlay-1.qcow2");
-    }
 }

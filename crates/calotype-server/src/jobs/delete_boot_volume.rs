@@ -66,6 +66,8 @@ type Context = StepContext<DeleteBootVolume>;
 
 async fn remove(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
+    // Somebody may be cloning it.
+    let _lock = region.guests.lock(&context.state.volume_id).await;
     let mut volume = volume(&region, &context.state.volume_id).await?;
     let files = volume.value.clone();
     blocking("The boot volume could not be removed", move || {

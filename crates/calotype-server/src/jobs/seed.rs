@@ -7,12 +7,14 @@ use calotype_api::ocid::Ocid;
 use calotype_api::work_requests::{ActionType, WorkRequestResource};
 
 use super::capture_image::CaptureImage;
+use super::clone_boot_volume::CloneBootVolume;
 use super::collect::CollectStore;
 use super::delete_boot_volume::DeleteBootVolume;
 use super::delete_compartment::DeleteCompartment;
 use super::delete_image::DeleteImage;
 use super::delete_tag::DeleteTag;
 use super::export_image::ExportImage;
+use super::grow_boot_volume::GrowBootVolume;
 use super::import_image::ImportImage;
 use super::launch_instance::LaunchInstance;
 use super::power_instance::PowerInstance;
@@ -35,12 +37,14 @@ pub trait Seeded: Workflow<Environment = Arc<Region>> {
 pub fn workflows() -> Workflows<Arc<Region>> {
     Workflows::new()
         .with::<CaptureImage>()
+        .with::<CloneBootVolume>()
         .with::<CollectStore>()
         .with::<DeleteBootVolume>()
         .with::<DeleteCompartment>()
         .with::<DeleteImage>()
         .with::<DeleteTag>()
         .with::<ExportImage>()
+        .with::<GrowBootVolume>()
         .with::<ImportImage>()
         .with::<LaunchInstance>()
         .with::<PowerInstance>()

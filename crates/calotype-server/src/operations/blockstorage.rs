@@ -7,6 +7,19 @@ use crate::app::boot_volumes;
 
 pub(super) static OPERATIONS: &[Operation] = &[
     Operation {
+        name: "CreateBootVolume",
+        service: Service::Blockstorage,
+        method: Method::POST,
+        path: "/20160918/bootVolumes",
+        query: &[],
+        body: Body::Json,
+        permissions: &[
+            ("VOLUME_CREATE", Target::Body("compartmentId")),
+            ("VOLUME_WRITE", Target::Reference("sourceDetails.id")),
+        ],
+        handler: handler!(boot_volumes::create),
+    },
+    Operation {
         name: "GetBootVolume",
         service: Service::Blockstorage,
         method: Method::GET,

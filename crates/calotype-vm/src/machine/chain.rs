@@ -80,6 +80,18 @@ impl Machine {
         self.remember(spec).await
     }
 
+    /// Makes the running guest's disk larger, and tells the guest. Repeating it is harmless.
+    pub async fn grow(&self, size_bytes: u64) -> Result<()> {
+        let _one_at_a_time = self.inner.graph.lock().await;
+        let mut spec = self.known_chain().await?;
+        // A machine has at least one layer.
+        let top = qemu::layer_node_name(&spec.boot_disk.layers[0]);
+        let size = json!({ "node-name": top, "size": size_bytes });
+        self.change_graph("block_resize", size).await?;
+        spec.boot_disk.size_bytes = size_bytes;
+        self.remember(spec).await
+    }
+
     /// Makes a spec durable, and the one that is known.
     pub(super) async fn remember(&self, spec: MachineSpec) -> Result<()> {
         let layout = self.inner.layout.clone();

@@ -14,17 +14,14 @@ use calotype_store::ManifestId;
 
 use super::image_filter;
 use crate::app::app_catalog::terms;
+use crate::app::boot_volumes::{BOOT_VOLUME_GIB, BYTES_PER_GIB};
 use crate::app::capabilities::effect;
 use crate::app::images::{self, compatible_shapes};
 use crate::app::{Context, boot_volumes, hardware};
 use crate::db::{Batch, Versioned};
 use crate::records::{BootVolumeRecord, ImageRecord, InstanceRecord};
 
-const BYTES_PER_GIB: u64 = 1 << 30;
 const BYTES_PER_MIB: u64 = 1 << 20;
-
-/// Sizes of a boot volume that may be asked for, in GiB.
-const BOOT_VOLUME_GIB: std::ops::RangeInclusive<u64> = 50..=32_768;
 
 /// What an instance boots from.
 pub(super) enum Source {
@@ -353,7 +350,7 @@ fn boot_volume_size(asked_gib: Option<u64>, image_bytes: u64) -> Result<u64, Api
 }
 
 /// A directory name that keeps socket paths short: the end of an OCID is as unique as its whole.
-pub(super) fn short_name(id: &Ocid) -> String {
+pub(in crate::app) fn short_name(id: &Ocid) -> String {
     const LENGTH: usize = 16;
     let text = id.as_str();
     text[text.len().saturating_sub(LENGTH)..].to_owned()

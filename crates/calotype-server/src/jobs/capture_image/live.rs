@@ -19,9 +19,10 @@ use calotype_api::ErrorCode;
 use calotype_api::error::ApiError;
 use calotype_vm::{Consistency, ErrorKind, Machine, Sealed};
 
-use super::{Context, lay, next_layer};
+use super::Context;
 use crate::db::{Batch, Versioned};
 use crate::jobs::StepError;
+use crate::jobs::layers::{lay, next_layer};
 use crate::jobs::records::{instance, volume_of};
 use crate::records::{BootVolumeRecord, InstanceRecord};
 use crate::volumes;
