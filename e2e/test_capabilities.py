@@ -242,6 +242,21 @@ def test_uefi_is_the_firmware_that_looks_for_a_system(region):
             history = region.compute.capture_console_history(
                 MODELS.CaptureConsoleHistoryDetails(instance_id=instance.id)).data
             content = region.compute.get_console_history_content(history.id).data
+            region.compute.delete_console_history(history.id)
             return content if isinstance(content, bytes) else str(content).encode()
 
         wait_until(lambda: b"BdsDxe" in console(), "the firmware says that it is UEFI", seconds=120, interval=1)
+
+
+def test_a_boot_volume_remembers_how_it_was_booted(region):
+    """Whatever the image that it was made of says."""
+    first = launch(region, region.tiny, firmware="UEFI_64")
+    wait_until(lambda: region.state(first.id) == "RUNNING", "the instance runs", seconds=120)
+    volume = region.compute.get_boot_volume_attachment(first.id).data.boot_volume_id
+    region.compute.terminate_instance(first.id, preserve_boot_volume=True)
+    wait_until(lambda: region.state(first.id) == "TERMINATED", "the instance is gone")
+    details = region.launch_details("probe")
+    details.source_details = MODELS.InstanceSourceViaBootVolumeDetails(boot_volume_id=volume)
+    with ended(region, region.compute.launch_instance(details).data) as second:
+        assert second.launch_options.firmware == "UEFI_64"
+        wait_until(lambda: region.state(second.id) == "RUNNING", "the instance runs", seconds=120)

@@ -6,7 +6,7 @@
 
 use calotype_api::boot_volumes::{BootVolume, BootVolumeState};
 use calotype_api::console_histories::ConsoleHistory;
-use calotype_api::images::{Image, ImageState};
+use calotype_api::images::{Image, ImageState, LaunchMode, LaunchOptions};
 use calotype_api::instances::{Instance, InstanceState};
 use calotype_api::ocid::Ocid;
 use calotype_disk::oci_archive::ImageCapabilityData;
@@ -161,9 +161,35 @@ pub struct BootVolumeRecord {
     /// When its data were removed; it is forgotten a day later.
     #[serde(default)]
     pub time_terminated: Option<Timestamp>,
+    /// How the last instance booted from it that gave it up: its image may be gone when the next one does.
+    #[serde(default)]
+    pub booted: Option<Booted>,
+}
+
+/// How an instance booted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Booted {
+    /// The name for its devices.
+    pub launch_mode: LaunchMode,
+    /// Its devices and firmware.
+    pub launch_options: LaunchOptions,
+}
+
+impl Booted {
+    /// How that instance does.
+    pub fn of(instance: &Instance) -> Self {
+        let (launch_mode, launch_options) = (instance.launch_mode, instance.launch_options.clone());
+        Self { launch_mode, launch_options }
+    }
 }
 
 impl BootVolumeRecord {
+    /// Takes it from its instance.
+    pub fn set_free(&mut self, booted: Booted) {
+        self.instance_id = None;
+        self.booted = Some(booted);
+    }
+
     /// Writes down that its data are gone.
     pub fn terminate(&mut self, now: Timestamp) {
         self.resource.lifecycle_state = BootVolumeState::Terminated;

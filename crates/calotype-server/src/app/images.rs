@@ -129,7 +129,7 @@ impl Capture {
         let way = if may_be_captured(&instance)? { asked } else { Way::Stopped };
         let volume = super::load::<BootVolumeRecord>(context, &instance.boot_volume_id).await?;
         let of = volume.resource.image_id.clone();
-        let mut base = base_of(context, of.as_ref()).await?;
+        let mut base = base_of(context, of.as_ref(), &instance).await?;
         // A disk boots by the firmware it ran with, whatever its image said.
         let firmware = instance.resource.launch_options.firmware;
         base.launch_options.firmware = firmware.or(base.launch_options.firmware);
@@ -226,7 +226,11 @@ struct Base {
     capabilities: Option<ImageCapabilities>,
 }
 
-async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError> {
+async fn base_of(
+    context: &Context,
+    id: Option<&Ocid>,
+    instance: &InstanceRecord,
+) -> Result<Base, ApiError> {
     let record = match id {
         Some(id) => context.region.db.get::<ImageRecord>(id.as_str()).await?,
         None => None,
@@ -237,8 +241,9 @@ async fn base_of(context: &Context, id: Option<&Ocid>) -> Result<Base, ApiError>
             create_image_allowed: true,
             operating_system: "Custom".into(),
             operating_system_version: "Custom".into(),
-            launch_mode: LaunchMode::Paravirtualized,
-            launch_options: preset(LaunchMode::Paravirtualized),
+            // Of an image that is forgotten the instance is all that knows.
+            launch_mode: instance.resource.launch_mode,
+            launch_options: instance.resource.launch_options.clone(),
             compatible_shapes: compatible_shapes::of_platform_images(),
             capabilities: None,
         },

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::app::{console_connections, network};
 use crate::db::Batch;
-use crate::records::InstanceRecord;
+use crate::records::{Booted, InstanceRecord};
 use crate::region::Region;
 use crate::volumes;
 
@@ -101,7 +101,7 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
     let mut batch = Batch::new().replace(&instance);
     // Done again after a crash, the volume may be somebody else's already.
     if volume.instance_id.as_ref() == Some(&context.state.instance_id) {
-        volume.value.instance_id = None;
+        volume.value.set_free(Booted::of(&instance.resource));
         if !context.state.preserve_boot_volume {
             volume.value.terminate(now);
             let (region, files) = (Arc::clone(&region), volume.value.clone());

@@ -28,7 +28,7 @@ use super::{
     Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, guest, resource, seed,
 };
 use crate::db::Batch;
-use crate::records::InstanceRecord;
+use crate::records::{Booted, InstanceRecord};
 use crate::region::Region;
 use crate::volumes;
 
@@ -254,7 +254,15 @@ async fn let_go(context: &mut Context, id: &Ocid, preserve: bool) -> Result<(), 
     if volume.instance_id.as_ref() != Some(&context.state.instance_id) {
         return Ok(());
     }
-    volume.value.instance_id = None;
+    let before = &context.state.before;
+    if *id == before.boot_volume_id {
+        volume.value.set_free(Booted {
+            launch_mode: before.launch_mode,
+            launch_options: before.launch_options.clone(),
+        });
+    } else {
+        volume.value.instance_id = None;
+    }
     if !preserve {
         volume.value.terminate(Timestamp::now());
         let files = volume.value.clone();

@@ -10,7 +10,7 @@ use calotype_api::ocid::Ocid;
 use crate::app::{Context, identity, instances};
 use crate::db::Batch;
 use crate::http::{Reply, Request};
-use crate::records::{BootVolumeRecord, InstanceRecord};
+use crate::records::{BootVolumeRecord, Booted, InstanceRecord};
 
 /// `ListBootVolumeAttachments`.
 pub async fn list_attachments(context: Context, request: Request) -> Result<Reply, ApiError> {
@@ -70,7 +70,7 @@ pub async fn detach(context: Context, request: Request) -> Result<Reply, ApiErro
     }
     let mut volume =
         crate::app::load::<BootVolumeRecord>(&context, &instance.boot_volume_id).await?;
-    volume.value.instance_id = None;
+    volume.value.set_free(Booted::of(&instance.resource));
     instance.value.boot_volume_detached = true;
     context.commit(Batch::new().replace(&volume).replace(&instance), Reply::no_content()).await
 }

@@ -211,11 +211,24 @@ impl Source {
         context: &Context,
         asked: Option<&LaunchOptions>,
     ) -> Result<(LaunchMode, LaunchOptions), ApiError> {
+        let booted = match self {
+            Self::Image { .. } => None,
+            Self::Volume { volume, .. } => volume.booted.as_ref(),
+        };
         let Some(image) = self.image_record() else {
             let mode = LaunchMode::Paravirtualized;
-            return Ok((mode, hardware::merge(&images::preset(mode), asked.cloned())));
+            let (mode, options) = booted.map_or_else(
+                || (mode, images::preset(mode)),
+                |booted| (booted.launch_mode, booted.launch_options.clone()),
+            );
+            return Ok((mode, hardware::merge(&options, asked.cloned())));
         };
-        effect::of_launch(&context.region.db, image, asked).await
+        let (mode, mut options) = effect::of_launch(&context.region.db, image, asked).await?;
+        // A disk boots by the firmware it ran with, whatever its image says.
+        let asked = asked.and_then(|asked| asked.firmware);
+        let firmware = asked.or_else(|| booted?.launch_options.firmware);
+        options.firmware = firmware.or(options.firmware);
+        Ok((mode, options))
     }
 
     /// How an instance says what it boots from.
@@ -258,6 +271,7 @@ impl Source {
                     size_bytes: *size_bytes,
                     instance_id: Some(instance_id),
                     time_terminated: None,
+                    booted: None,
                 };
                 (id, Batch::new().require(image).insert(&record))
             }
