@@ -165,8 +165,9 @@ mod tests {
         let begun = Instant::now();
         let (mut client, sent) = sending(PACE_BYTES);
         let taking = async {
+            let mut piece = vec![0; 64 * 1024];
             loop {
-                client.read_exact(&mut [0; 64 * 1024]).await.unwrap();
+                client.read_exact(&mut piece).await.unwrap();
                 sleep(BODY_TIME_MAX / 4).await;
             }
         };
