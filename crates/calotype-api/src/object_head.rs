@@ -72,8 +72,9 @@ pub fn check_text(field: &str, text: &str) -> Result<(), ApiError> {
 /// A digest as headers have it: the Base64 of `N` bytes.
 pub fn digest<const N: usize>(field: &str, header: &str) -> Result<[u8; N], ApiError> {
     let bytes = BASE64.decode(header.as_bytes()).ok();
-    let digest = bytes.and_then(|bytes| bytes.try_into().ok());
-    digest.ok_or_else(|| {
+    let digest: Option<[u8; N]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    // Decoded is also what was padded in its middle.
+    digest.filter(|digest| BASE64.encode(digest) == header).ok_or_else(|| {
         ApiError::invalid_parameter(field, format!("must be the Base64 of {N} bytes"))
     })
 }

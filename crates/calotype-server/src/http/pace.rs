@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::limits::{BODY_TIME_MAX, PACE_BYTES};
@@ -37,8 +36,8 @@ impl Pace {
 
 /// A connection that ends when its client takes what it is sent slower than one may. The pace is that of the
 /// kernel's buffer, which the connection keeps small.
-pub(super) struct Paced {
-    stream: TcpStream,
+pub(super) struct Paced<S> {
+    stream: S,
     pace: Pace,
     waiting: Option<Waiting>,
 }
@@ -49,8 +48,8 @@ struct Waiting {
     end: Pin<Box<Sleep>>,
 }
 
-impl Paced {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S> Paced<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self { stream, pace: Pace::default(), waiting: None }
     }
 
@@ -77,7 +76,7 @@ impl Paced {
     }
 }
 
-impl AsyncRead for Paced {
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -87,7 +86,7 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -121,6 +120,9 @@ impl AsyncWrite for Paced {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     #[test]
@@ -136,5 +138,44 @@ mod tests {
             slow.passed(PACE_BYTES / 16, wait);
         }
         assert_eq!(slow.patience(), Duration::ZERO);
+    }
+
+    /// Sends so much to a client that is to take it.
+    fn sending(bytes: usize) -> (DuplexStream, JoinHandle<io::Result<()>>) {
+        let (client, stream) = duplex(64 * 1024);
+        let mut stream = Paced::new(stream);
+        (client, tokio::spawn(async move { stream.write_all(&vec![b'x'; bytes]).await }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_his_due_gets_everything() {
+        let begun = Instant::now();
+        let (mut client, sent) = sending(32 * PACE_BYTES);
+        let mut piece = vec![0; PACE_BYTES / 4];
+        for _ in 0..4 * 32 {
+            sleep(BODY_TIME_MAX / 5).await;
+            client.read_exact(&mut piece).await.unwrap();
+        }
+        sent.await.unwrap().unwrap();
+        assert!(begun.elapsed() > 20 * BODY_TIME_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_his_due_is_not_waited_for() {
+        let begun = Instant::now();
+        let (mut client, sent) = sending(PACE_BYTES);
+        let taking = async {
+            let mut piece = vec![0; 64 * 1024];
+            loop {
+                client.read_exact(&mut piece).await.unwrap();
+                sleep(BODY_TIME_MAX / 4).await;
+            }
+        };
+        let error = tokio::select! {
+            () = taking => unreachable!("it goes on for ever"),
+            sent = sent => sent.unwrap().unwrap_err(),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), BODY_TIME_MAX.as_secs());
     }
 }

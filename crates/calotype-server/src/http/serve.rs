@@ -1,6 +1,7 @@
 //! Connections: accepted up to a bound, given a time for everything, and let finish when the service stops.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,13 +85,7 @@ async fn connection<D: Dispatch>(
     exchange: Arc<Exchange<D>>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Answers are small and waited for; and a client that does not take its answer may not keep its place.
-    let options = stream.set_nodelay(true).and_then(|()| {
-        let milliseconds = u32::try_from(BODY_TIME_MAX.as_millis()).unwrap_or(u32::MAX);
-        sockopt::set_tcp_user_timeout(&stream, milliseconds)?;
-        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
-    });
-    if let Err(error) = options {
+    if let Err(error) = set_options(&stream) {
         tracing::debug!(%error, "a connection's options could not be set");
     }
     // An error means that the service is gone altogether, which is a stop too.
@@ -127,5 +122,29 @@ async fn connection<D: Dispatch>(
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+/// Answers are small and waited for; and a client that does not take its answer may not keep its place.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let milliseconds = u32::try_from(BODY_TIME_MAX.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, milliseconds)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::limits::PACE_BYTES;
+
+    /// Else it tells so seldom that a client takes something that who does his due seems not to.
+    #[tokio::test]
+    async fn the_kernel_holds_little_of_what_must_be_taken_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        set_options(&stream).unwrap();
+        let held = SockRef::from(&stream).tcp_notsent_lowat().unwrap();
+        assert!(held as usize <= PACE_BYTES / 4, "{held} bytes");
     }
 }

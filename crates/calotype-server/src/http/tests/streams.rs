@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use calotype_disk::Source;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::*;
 
@@ -183,34 +183,16 @@ async fn content_is_sent_whole_or_the_range_that_is_asked_for() {
     assert_eq!(client.send(region.get("/o/two")).await.status, 200, "the connection was left");
 }
 
-/// Gets the large object and takes so much of it at a time, with pauses: how much came until the connection ended or
-/// enough was there, and how long that took.
-async fn take_slowly(piece_bytes: usize, pause: Duration, enough: usize) -> (usize, Duration) {
+#[tokio::test]
+async fn a_download_that_is_taken_too_slowly_ends() {
     let region = region().await;
     let mut stream = region.connect("localhost").await.unwrap();
     stream.write_all(region.get("/o/large").head().as_bytes()).await.unwrap();
     tokio::time::pause();
-    let (begun, mut piece, mut taken) = (Instant::now(), vec![0; piece_bytes], 0);
-    while taken < enough {
-        sleep(pause).await;
-        if stream.read_exact(&mut piece).await.is_err() {
-            break;
-        }
-        taken += piece_bytes;
+    let (mut piece, mut taken) = (vec![0; 16 << 10], 0);
+    while stream.read_exact(&mut piece).await.is_ok() {
+        taken += piece.len();
+        sleep(Duration::from_secs(5)).await;
     }
-    (taken, begun.elapsed())
-}
-
-#[tokio::test]
-async fn a_download_goes_on_for_as_long_as_its_client_does_its_due() {
-    let enough = 32 << 20;
-    let (taken, time) = take_slowly(256 << 10, Duration::from_secs(5), enough).await;
-    assert_eq!(taken, enough);
-    assert!(time > Duration::from_mins(10), "{time:?}");
-}
-
-#[tokio::test]
-async fn a_download_that_is_taken_too_slowly_ends() {
-    let (taken, time) = take_slowly(16 << 10, Duration::from_secs(5), 64 << 20).await;
-    assert!(taken < 32 << 20, "{taken} bytes in {time:?}");
+    assert!(taken < 32 << 20, "{taken} bytes");
 }
