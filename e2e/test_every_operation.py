@@ -18,7 +18,8 @@ UNIQUE = "aaaaaaaanobodyhasthisidentifieratall2345672345672345672345"
 UNKNOWN = "ocid1.{}.oc99.home-1." + UNIQUE
 FOREIGN = "ocid1.{}.oc1.phx." + UNIQUE
 SERVED = [one for one in API.served() if one["client"] != "ObjectStorageClient"]
-TEXTS = {"cidrBlock": "10.200.0.0/16", "availabilityDomain": "Calo:HOME-1-AD-1", "ipAddress": "10.0.0.1"}
+TEXTS = {"cidrBlock": "10.200.0.0/16", "availabilityDomain": "Calo:HOME-1-AD-1", "ipAddress": "10.0.0.1",
+         "id": UNKNOWN.format("bootvolume")}
 
 
 def named(condition):
