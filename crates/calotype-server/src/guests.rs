@@ -254,9 +254,9 @@ impl Guests {
 
     /// Plugs a guest in that was taken over without its network.
     async fn plug_again(&self, region: &Region, id: &Ocid, machine: &Machine) -> Result<()> {
-        let same = |guest: &&mut Guest| guest.machine.pid() == machine.pid();
-        let is_unplugged = |guest: &&mut Guest| same(guest) && guest.attachments.is_none();
-        if self.with(|state| state.running.get_mut(id).filter(is_unplugged).is_none()) {
+        let is_unplugged =
+            |guest: &Guest| guest.machine.pid() == machine.pid() && guest.attachments.is_none();
+        if !self.with(|state| state.running.get(id).is_some_and(is_unplugged)) {
             return Ok(());
         }
         let _lock = self.lock(id).await;
@@ -265,7 +265,7 @@ impl Guests {
         };
         let attachments = self.plug(region, &instance, machine).await?;
         self.with(|state| {
-            if let Some(guest) = state.running.get_mut(id).filter(is_unplugged) {
+            if let Some(guest) = state.running.get_mut(id).filter(|guest| is_unplugged(guest)) {
                 guest.attachments = Some(attachments);
             }
         });

@@ -143,7 +143,7 @@ async fn forget_instances(db: &Db, is_over: impl Fn(&InstanceRecord) -> bool) ->
             let histories = Query::new().parent(instance.resource.id.as_str());
             for history in db.list_all::<ConsoleHistoryRecord>(histories).await? {
                 let content = db.get::<ConsoleContentRecord>(history.resource.id.as_str()).await?;
-                batch = content.iter().fold(batch.delete(&history), |batch, it| batch.delete(it));
+                batch = content.iter().fold(batch.delete(&history), Batch::delete);
             }
             unless_changed(db.apply(batch).await)?;
         }

@@ -132,7 +132,7 @@ async fn tidy<T>(objects: &Objects<'_>, object: &str, done: &anyhow::Result<T>) 
         objects.delete(object).await.err().map(|error| format!("{error:#}"))
     };
     if let Some(why) = left {
-        eprintln!("warning: object {object} in bucket {} is left: {why}", BUCKET);
+        eprintln!("warning: object {object} in bucket {BUCKET} is left: {why}");
     }
 }
 
