@@ -92,10 +92,10 @@ async fn measure(disk: &Path, rounds: usize, as_json: bool) {
     for (name, format, options) in EXPORTS {
         let heading = format!("export as {name}");
         report.heading(&heading);
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut first_bytes) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
             let begin = Instant::now();
-            stage.export(&image, &format!("{name}-{round}"), format).await;
+            first_bytes.extend(stage.export(&image, &format!("{name}-{round}"), format).await);
             ours.push(begin.elapsed());
             let target = first.scratch().join("exported");
             let begin = Instant::now();
@@ -105,6 +105,9 @@ async fn measure(disk: &Path, rounds: usize, as_json: bool) {
         }
         let peer = "qemu-img convert, fsync";
         report.row(&heading, "request to the object, durable", ours, [(peer, theirs)]);
+        if !first_bytes.is_empty() {
+            report.row(&heading, "until the first byte is written", first_bytes, []);
+        }
     }
     verdicts(&first.scratch(), &mut report);
     report.finish();

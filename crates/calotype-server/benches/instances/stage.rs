@@ -147,11 +147,16 @@ impl Stage {
     }
 
     /// Exports an image and waits until the object is there.
-    pub async fn export(&self, id: &Ocid, object: &str, format: ExportFormat) {
+    /// Answers when the first byte was written, as the work request tells it.
+    pub async fn export(&self, id: &Ocid, object: &str, format: ExportFormat) -> Option<Duration> {
         let mut image = self.load::<ImageRecord>(id).await;
         image.value.resource.lifecycle_state = ImageState::Exporting;
         let job = ExportImage::new(&image, BUCKET, object, format);
-        self.run(job, Batch::new().replace(&image)).await;
+        let told = self.run(job, Batch::new().replace(&image)).await;
+        let after = told.logs.iter().find_map(|line| {
+            line.message.strip_prefix("the first byte was written after ")?.strip_suffix(" ms")
+        });
+        after.map(|after| Duration::from_millis(after.parse().unwrap()))
     }
 
     pub async fn stop(&self, id: &Ocid) {
@@ -249,10 +254,10 @@ impl Stage {
         }
     }
 
-    async fn run<W: Seeded>(&self, job: W, batch: Batch) {
+    async fn run<W: Seeded>(&self, job: W, batch: Batch) -> WorkRequestRecord {
         let seed = job.seed(&self.region);
         let request = self.region.jobs.submit(job, seed, batch).await.unwrap();
-        self.succeeded(&request).await;
+        self.succeeded(&request).await
     }
 
     async fn succeeded(&self, request: &Ocid) -> WorkRequestRecord {

@@ -17,6 +17,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use calotype_api::error::{ApiError, ErrorCode};
 use calotype_api::images::{ExportFormat, ImageState};
@@ -107,6 +108,7 @@ async fn write_parts(context: &mut Context) -> Result<(), StepError> {
     if context.state.format == ExportFormat::Raw {
         return Ok(());
     }
+    let begin = Instant::now();
     // What an earlier run began.
     give_up(context).await?;
     let ExportImage { bucket, object, .. } = &context.state;
@@ -123,17 +125,25 @@ async fn write_parts(context: &mut Context) -> Result<(), StepError> {
         let disk = Followed::open(&region, manifest, follow)?;
         let export = plan(&disk)?;
         let head = export.write(&disk, &mut body)?;
+        let first_byte = body.first_byte();
         body.finish(head).map_err(|error| {
             let context = "writing the object";
             let error =
                 calotype_disk::Error::new(calotype_disk::ErrorKind::Io, context).with_source(error);
             Error::from(error)
-        })
+        })?;
+        Ok(first_byte)
     });
     let written = writing.await;
     drop(given_up);
     match written {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(first_byte)) => {
+            if let Some(first_byte) = first_byte {
+                let after = first_byte.duration_since(begin).as_millis();
+                context.log(format!("the first byte was written after {after} ms"));
+            }
+            Ok(())
+        }
         Ok(Err(error)) if told(&error).is_some() || is_damaged(&error) => {
             let text = super::step::chain(&error);
             tracing::error!(error = %text, "an image cannot be exported");

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use calotype_api::error::ApiError;
 use calotype_disk::{Body, Head, Source};
@@ -105,6 +106,7 @@ impl ObjectWriter {
             part: Vec::new(),
             next_number: 2,
             on_its_way: None,
+            first_byte: None,
         }
     }
 
@@ -150,9 +152,15 @@ pub struct PartsInOrder {
     part: Vec<u8>,
     next_number: u32,
     on_its_way: Option<JoinHandle<Result<(), ApiError>>>,
+    first_byte: Option<Instant>,
 }
 
 impl PartsInOrder {
+    /// When it was begun to write, if it was.
+    pub fn first_byte(&self) -> Option<Instant> {
+        self.first_byte
+    }
+
     /// Writes what is left, and the head. The object is there after [`ObjectWriter::commit`].
     pub fn finish(mut self, head: Head) -> io::Result<()> {
         self.send_rest()?;
@@ -199,6 +207,7 @@ impl Body for PartsInOrder {
     }
 
     fn append_slice(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.first_byte.get_or_insert_with(Instant::now);
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = PART_BYTES - self.part.len();
@@ -213,6 +222,7 @@ impl Body for PartsInOrder {
     }
 
     fn append_zeros(&mut self, length_bytes: u64) -> io::Result<()> {
+        self.first_byte.get_or_insert_with(Instant::now);
         if length_bytes >= HOLE_BYTES_MIN {
             self.send_rest()?;
             return self.send(Zeros(length_bytes));
