@@ -230,25 +230,24 @@ pub async fn get(context: Context, request: Request) -> Result<Reply, ApiError> 
         return Ok(reply);
     }
     let fields = request.query::<String>("fields")?.unwrap_or_default();
-    if fields.contains("approximate") {
-        let (count, size_bytes) = measure(&context.region, &bucket.resource.name).await?;
-        let asked = |field| fields.split(',').any(|asked| asked == field);
-        let resource = &mut bucket.value.resource;
-        resource.approximate_count = asked("approximateCount").then_some(count);
-        resource.approximate_size = asked("approximateSize").then_some(size_bytes);
+    let asked = |field| fields.split(',').any(|asked| asked == field);
+    let (region, resource) = (&context.region, &mut bucket.value.resource);
+    if asked("approximateCount") {
+        let query = Query::new().parent(&resource.name);
+        resource.approximate_count = Some(region.db.count::<ObjectRecord>(&query).await?);
+    }
+    if asked("approximateSize") {
+        resource.approximate_size = Some(size_bytes(region, &resource.name).await?);
     }
     shown(&bucket, etag)
 }
 
-/// Number and bytes of a bucket's objects.
-async fn measure(region: &Region, bucket: &str) -> Result<(u64, u64), ApiError> {
-    let (mut count, mut size_bytes) = (0, 0);
-    let add = |object: Versioned<ObjectRecord>| {
-        count += 1;
-        size_bytes += object.size_bytes;
-    };
+/// Bytes of a bucket's objects.
+async fn size_bytes(region: &Region, bucket: &str) -> Result<u64, ApiError> {
+    let mut size_bytes = 0;
+    let add = |object: Versioned<ObjectRecord>| size_bytes += object.size_bytes;
     region.db.for_each(Query::new().parent(bucket), add).await?;
-    Ok((count, size_bytes))
+    Ok(size_bytes)
 }
 
 /// `HeadBucket`.
