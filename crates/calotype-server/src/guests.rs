@@ -256,10 +256,14 @@ impl Guests {
     async fn plug_again(&self, region: &Region, id: &Ocid, machine: &Machine) -> Result<()> {
         let is_unplugged =
             |guest: &Guest| guest.machine.pid() == machine.pid() && guest.attachments.is_none();
-        if !self.with(|state| state.running.get(id).is_some_and(is_unplugged)) {
+        let is_wanted = || self.with(|state| state.running.get(id).is_some_and(is_unplugged));
+        if !is_wanted() {
             return Ok(());
         }
         let _lock = self.lock(id).await;
+        if !is_wanted() {
+            return Ok(());
+        }
         let Some(instance) = region.db.get::<InstanceRecord>(id.as_str()).await? else {
             return Ok(());
         };
