@@ -232,3 +232,47 @@ def test_an_etag_that_is_not_current_lets_nothing_happen(existing):
                 wrong.append(f"{operation['key']}: {answer.status} {answer.text[:200]}")
     assert not wrong, json.dumps(wrong, indent=1)
     assert tried >= 8
+
+
+# What was there, and is not any more.
+
+
+@pytest.fixture(scope="module")
+def deleted(region, wire):
+    """The parameters of paths, of a network that was taken apart, a namespace of tags and a console's history."""
+    network, core, tenancy = region.network, oci.core.models, region.tenancy
+    vcn = network.create_vcn(core.CreateVcnDetails(compartment_id=tenancy, cidr_block="10.77.0.0/16")).data.id
+    here = {"compartment_id": tenancy, "vcn_id": vcn}
+    parts = {
+        "subnetId": ("subnet", core.CreateSubnetDetails(cidr_block="10.77.1.0/24", **here)),
+        "igId": ("internet_gateway", core.CreateInternetGatewayDetails(is_enabled=True, **here)),
+        "rtId": ("route_table", core.CreateRouteTableDetails(route_rules=[], **here)),
+        "securityListId": ("security_list", core.CreateSecurityListDetails(
+            egress_security_rules=[], ingress_security_rules=[], **here)),
+        "dhcpId": ("dhcp_options", core.CreateDhcpDetails(options=[core.DhcpDnsOption(
+            type="DomainNameServer", server_type="VcnLocalPlusInternet")], **here)),
+        "networkSecurityGroupId": ("network_security_group", core.CreateNetworkSecurityGroupDetails(**here)),
+    }
+    known = {"compartmentId": tenancy, "vcnId": vcn}
+    for name, (kind, details) in parts.items():
+        known[name] = getattr(network, f"create_{kind}")(details).data.id
+        getattr(network, f"delete_{kind}")(known[name])
+    network.delete_vcn(vcn)
+    namespace = region.identity.create_tag_namespace(oci.identity.models.CreateTagNamespaceDetails(
+        compartment_id=tenancy, name="Gone", description="for a test")).data.id
+    region.identity.update_tag_namespace(namespace, oci.identity.models.UpdateTagNamespaceDetails(is_retired=True))
+    region.identity.delete_tag_namespace(namespace)
+    return Requests(wire, {**known, "tagNamespaceId": namespace, "tagName": "any"})
+
+
+def test_what_was_deleted_is_not_found(deleted):
+    wrong, tried = [], 0
+    for operation in SERVED:
+        names = [one["name"] for one in operation["path_params"]]
+        if names and all(name in deleted.known for name in names) and names != ["compartmentId"]:
+            tried += 1
+            answer = deleted.ask(operation)
+            if (answer.status, answer.code) != (404, "NotAuthorizedOrNotFound"):
+                wrong.append(f"{operation['key']}: {answer.status} {answer.text[:200]}")
+    assert not wrong, json.dumps(wrong, indent=1)
+    assert tried >= 20

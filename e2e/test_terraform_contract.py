@@ -13,7 +13,7 @@ import oci
 import pytest
 
 from published import API
-from region import SHAPE
+from region import SHAPE, wait_until
 from terraform import Provider, differences, filled
 
 TAGS = {"freeformTags": {"made": "by terraform"}, "definedTags": {}}

@@ -137,6 +137,10 @@ class Witness:
             await watching
 
 
+class Unreadable(Exception):
+    """No head of a message, as some tests send it."""
+
+
 async def pump(reader, writer, copy):
     """Passes bytes on until one side ends, and shows them to who watches."""
     with contextlib.suppress(ConnectionError, ssl.SSLError):
@@ -151,7 +155,7 @@ async def pump(reader, writer, copy):
 async def watch(asked, answered):
     """Reads a connection along: requests and answers take turns."""
     # Some requests of the tests are broken off, or none at all.
-    with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+    with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, Unreadable):
         while True:
             request = await read_head(asked, answer=False)
             sent = asyncio.create_task(read_body(asked, request.headers, keep=False))
@@ -165,9 +169,12 @@ async def watch(asked, answered):
 async def read_head(stream, answer):
     while True:
         lines = (await stream.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        first, second, *_ = lines[0].split(" ", 2)
-        fields = (line.split(":", 1) for line in lines[1:] if line)
-        head = Head(first, second, {name.lower(): value.strip() for name, value in fields})
+        try:
+            first, second, *_ = lines[0].split(" ", 2)
+            fields = (line.split(":", 1) for line in lines[1:] if line)
+            head = Head(first, second, {name.lower(): value.strip() for name, value in fields})
+        except ValueError:
+            raise Unreadable(lines[0]) from None
         if answer:
             head.first = ""
         if not answer or head.status >= 200:
