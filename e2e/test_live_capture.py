@@ -152,15 +152,20 @@ def stop_the_service_while_it_freezes(region, builder):
     """The service is held at the moment at which it has the guest frozen; the image that it makes."""
     for attempt in itertools.count():
         created = create_by_sdk(region, builder, f"interrupted-{attempt}")
-        wait_until(lambda: mark(region) == "frozen", "it is frozen", interval=0)
+        wait_until(lambda: seen_frozen(region) or region.settled(builder.id), "it is frozen, or over", interval=0)
         region.service.send_signal(signal.SIGSTOP)
         time.sleep(1)
         if mark(region) == "frozen":
             return created.data.id
         # This process had to wait too long for the processor.
-        assert attempt < 10
         region.service.send_signal(signal.SIGCONT)
+        assert attempt < 20
         wait_until(lambda: region.settled(builder.id), "the capture comes to its end")
+
+
+def seen_frozen(region, looks=1000):
+    """Whether it is frozen at one of many looks: it is so for some thousandths of a second."""
+    return any(mark(region) == "frozen" for _ in range(looks))
 
 
 def test_a_guest_is_thawed_when_the_service_is_killed_while_it_is_frozen(region, builder):
