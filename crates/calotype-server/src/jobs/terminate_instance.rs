@@ -10,13 +10,13 @@ use calotype_api::work_requests::ActionType;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::records::{instance, volume_of};
+use super::records::instance;
 use super::{
     Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, guest, resource, seed,
 };
 use crate::app::{console_connections, network};
-use crate::db::Batch;
-use crate::records::{Booted, InstanceRecord};
+use crate::db::{Batch, Versioned};
+use crate::records::{BootVolumeRecord, Booted, InstanceRecord};
 use crate::region::Region;
 use crate::volumes;
 
@@ -86,7 +86,8 @@ async fn finish(context: &mut Context) -> Result<(), StepError> {
 async fn remove(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let mut instance = instance(&region, &context.state.instance_id).await?;
-    let mut volume = volume_of(&region, &instance).await?;
+    // One that was detached may be deleted, and forgotten, by now.
+    let volume = region.db.get::<BootVolumeRecord>(instance.boot_volume_id.as_str()).await?;
     for vnic in instance.vnic_ids() {
         network::release_vnic(&region.db, vnic).await?;
     }
@@ -100,7 +101,10 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
     instance.value.terminate(now);
     let mut batch = Batch::new().replace(&instance);
     // Done again after a crash, the volume may be somebody else's already.
-    if volume.instance_id.as_ref() == Some(&context.state.instance_id) {
+    let is_its = |volume: &Versioned<BootVolumeRecord>| {
+        volume.instance_id.as_ref() == Some(&context.state.instance_id)
+    };
+    if let Some(mut volume) = volume.filter(is_its) {
         volume.value.set_free(Booted::of(&instance.resource));
         if !context.state.preserve_boot_volume {
             volume.value.terminate(now);
@@ -119,7 +123,9 @@ async fn remove(context: &mut Context) -> Result<(), StepError> {
 async fn collect_base(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     let instance = instance(&region, &context.state.instance_id).await?;
-    let volume = volume_of(&region, &instance).await?;
-    collect::unless_needed(&region, volume.base).await;
+    let volume = region.db.get::<BootVolumeRecord>(instance.boot_volume_id.as_str()).await?;
+    if let Some(volume) = volume {
+        collect::unless_needed(&region, volume.base).await;
+    }
     Ok(())
 }

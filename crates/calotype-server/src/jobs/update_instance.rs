@@ -28,7 +28,7 @@ use super::{
     Seed, Seeded, Step, StepContext, StepError, Workflow, blocking, collect, guest, resource, seed,
 };
 use crate::db::Batch;
-use crate::records::{Booted, InstanceRecord};
+use crate::records::{BootVolumeRecord, Booted, InstanceRecord};
 use crate::region::Region;
 use crate::volumes;
 
@@ -312,8 +312,11 @@ async fn settle(context: &mut Context) -> Result<(), StepError> {
 async fn collect_base(context: &mut Context) -> Result<(), StepError> {
     let region = Arc::clone(&context.environment);
     if context.state.new_volume.is_some() && !context.state.preserve_boot_volume {
-        let before = volume(&region, &context.state.before.boot_volume_id).await?;
-        collect::unless_needed(&region, before.base).await;
+        let before = &context.state.before.boot_volume_id;
+        // One that was detached may be deleted, and forgotten, by now.
+        if let Some(before) = region.db.get::<BootVolumeRecord>(before.as_str()).await? {
+            collect::unless_needed(&region, before.base).await;
+        }
     }
     Ok(())
 }

@@ -27,3 +27,23 @@ async fn a_terminated_instance_is_forgotten_after_a_day_with_its_volume_and_netw
     assert!(all::<BootVolumeRecord>(region).await.is_empty());
     assert!(all::<VnicRecord>(region).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_terminated_whose_detached_volume_was_deleted_and_forgotten() {
+    let (stage, id) = Stage::with_instance().await;
+    let instance = stage.load::<InstanceRecord>(&id).await;
+    let mut volume = stage.load::<BootVolumeRecord>(&instance.boot_volume_id).await;
+    volume.value.instance_id = None;
+    let batch = Batch::new().replace(&volume);
+    stage.region().db.apply(batch).await.unwrap();
+    let volume = stage.load::<BootVolumeRecord>(&instance.boot_volume_id).await;
+    stage.region().db.apply(Batch::new().delete(&volume)).await.unwrap();
+
+    let mut instance = stage.load::<InstanceRecord>(&id).await;
+    instance.value.boot_volume_detached = true;
+    instance.value.resource.lifecycle_state = InstanceState::Terminating;
+    let job = TerminateInstance::new(&instance, false);
+    stage.run(job, Batch::new().replace(&instance)).await;
+    let ended = stage.load::<InstanceRecord>(&id).await;
+    assert_eq!(ended.resource.lifecycle_state, InstanceState::Terminated);
+}

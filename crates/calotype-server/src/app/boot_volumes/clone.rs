@@ -13,7 +13,7 @@ use crate::app::{Context, identity, instances, load, refuse_given, submit, tags}
 use crate::db::{Batch, Versioned};
 use crate::http::{Reply, Request};
 use crate::jobs::clone_boot_volume::CloneBootVolume;
-use crate::records::{BootVolumeRecord, InstanceRecord};
+use crate::records::{BootVolumeRecord, Booted, InstanceRecord};
 
 /// A clone that was checked: everything it will write, put together before anything is written.
 pub struct VolumeClone {
@@ -67,6 +67,7 @@ impl VolumeClone {
         volume.layers = Vec::new();
         volume.next_base = None;
         volume.instance_id = None;
+        volume.booted = instance.as_ref().map(|of| Booted::of(&of.resource)).or(volume.booted);
         let resource = &mut volume.resource;
         resource.id = id;
         resource.compartment_id = details.compartment_id;
